@@ -1,0 +1,1 @@
+"""Astronomy batch jobs as lazy Dask graphs."""

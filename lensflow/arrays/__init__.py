@@ -1,0 +1,1 @@
+"""Building blocks over xarray and Dask that every field uses."""

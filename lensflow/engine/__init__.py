@@ -1,0 +1,1 @@
+"""How a lazy dataset becomes a store: plan, write, journal, retry, resume, verify, report. Knows no science."""

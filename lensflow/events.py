@@ -1,0 +1,74 @@
+"""Notes from science code: what happened to the data that a user must hear of.
+
+A reader that masks a corrupt file calls :func:`note`. Wherever the task ran, the note reaches
+the journal and the report of the run; outside a run it is logged as a warning.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOPIC = "lensflow-notes"  # the Dask event topic that carries notes to the driver
+
+logger = logging.getLogger("lensflow")
+_collected: ContextVar[list[Note] | None] = ContextVar("lensflow_notes", default=None)
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a user must hear of: its kind, one sentence, and details that fit into JSON."""
+
+    kind: str
+    message: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def note(kind: str, message: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Tell the run, from whichever worker this is, that something happened to the data.
+
+    Parameters
+    ----------
+    kind
+        A short slug to count by, such as ``"corrupt-file"``.
+    message
+        One sentence for the report.
+    **fields
+        JSON-ready details (file, cell, band ...).
+    """
+    one = Note(kind, message, fields)
+    collected = _collected.get()
+    if collected is not None:
+        collected.append(one)
+    elif not _send(one):
+        logger.warning("%s: %s", kind, message)
+
+
+@contextmanager
+def collect() -> Iterator[list[Note]]:
+    """Gather the notes of this context into a list instead of sending them."""
+    notes: list[Note] = []
+    token = _collected.set(notes)
+    try:
+        yield notes
+    finally:
+        _collected.reset(token)
+
+
+def _send(one: Note) -> bool:
+    """Send the note through the worker this code runs on; False where there is none."""
+    from distributed import get_worker  # noqa: PLC0415 - half a second that plain use need not pay
+
+    try:
+        worker = get_worker()
+    except ValueError:
+        return False
+    key = worker.get_current_task()
+    worker.log_event(TOPIC, {"key": key, "kind": one.kind, "message": one.message, "fields": one.fields})
+    return True

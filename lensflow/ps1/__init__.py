@@ -1,0 +1,1 @@
+"""Pan-STARRS1 skycells: tessellation, readers, stitching, convolution inputs and outputs."""
