@@ -1,0 +1,185 @@
+"""Graph files: found by name or path, loaded, called; each brings its own verbs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numpy as np
+import xarray as xr
+
+from lensflow import share
+from lensflow.engine import sizes
+from lensflow.engine.params import Parameters, nearest
+from lensflow.errors import BadInput, BadOption, LensflowError, UnknownName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+PROVENANCE = "lensflow"  # the root attribute that says which graph made a dataset, with which arguments
+
+
+def shipped() -> dict[str, Path]:
+    """Return the graph files that come with lensflow, by name."""
+    return {path.stem: path.resolve() for path in sorted(share.folder("graphs").glob("*.py"))}
+
+
+def graph(name: str | Path) -> Graph:
+    """Load a graph by name (a shipped one) or by the path of a file.
+
+    Parameters
+    ----------
+    name
+        ``"ps1_convolution"``, or a path such as ``"./mine.py"``.
+
+    Raises
+    ------
+    UnknownName
+        If no shipped graph has that name; the nearest one is named.
+    BadInput
+        If the file is missing, does not run, or holds no ``graph`` function.
+    """
+    known = shipped()
+    if str(name) in known:
+        return _load(known[str(name)])
+    path = Path(name)
+    if path.suffix == ".py" or len(path.parts) > 1:
+        if not path.is_file():
+            raise BadInput(f"{path}: no such graph file; give the path of a Python file that holds graph()")
+        return _load(path)
+    raise UnknownName(
+        f"no graph is called {str(name)!r}; there are {', '.join(known)}, or give the path of your own file."
+        f"{nearest(str(name), known)}"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A workflow: call it for a lazy dataset, hand that to :func:`lensflow.run`."""
+
+    name: str
+    path: Path
+    source: str
+    parameters: Parameters
+    module: ModuleType = field(repr=False)
+    __wrapped__: Callable[..., Any] = field(repr=False)  # so that ``ps1?`` shows its signature
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return inspect.getdoc(self.__wrapped__) or inspect.getdoc(self.module) or ""
+
+    @property
+    def reference(self) -> str:
+        """What :func:`graph` needs to load it again: the name of a shipped graph, else the path."""
+        return self.name if self.path == shipped().get(self.name) else str(self.path)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the file's docstring."""
+        return (inspect.getdoc(self.module) or "").partition("\n")[0]
+
+    def verb(self, name: str) -> Callable[..., Any]:
+        """Return the function ``name`` that the file offers beside ``graph``.
+
+        Raises
+        ------
+        UnknownName
+            If the file has no such verb.
+        """
+        found = getattr(self.module, name, None)
+        if not callable(found):
+            raise UnknownName(f"the graph {self.name} does not offer {name!r}: {self.path} defines no {name}()")
+        return found  # type: ignore[no-any-return]
+
+    def offers(self, name: str) -> bool:
+        """Whether the file has a verb of that name."""
+        return callable(getattr(self.module, name, None))
+
+    def bind(self, *args: object, **kwargs: object) -> dict[str, object]:
+        """Return the arguments by name, converted to their types, paths made absolute."""
+        places = [one.name for one in self.parameters.entries if one.positional]
+        if len(args) > len(places):
+            raise BadOption(f"{self.name} takes {len(places)} positional arguments, found {len(args)}")
+        named = dict(zip(places, args, strict=False))
+        if twice := sorted(named.keys() & kwargs.keys()):
+            raise BadOption(f"{self.name}: {twice[0]!r} is given twice, by place and by name")
+        values = self.parameters.validate({**named, **kwargs})
+        return {name: value.absolute() if isinstance(value, Path) else value for name, value in values.items()}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> xr.Dataset | xr.DataTree:  # noqa: ANN401 - the graph's own types
+        """Build the lazy dataset; nothing is computed and nothing is written."""
+        arguments = self.bind(*args, **kwargs)
+        with dask.config.set(array_plugins=[sizes.remember]):
+            made = self.__wrapped__(**arguments)
+        if not isinstance(made, xr.Dataset | xr.DataTree):
+            raise BadInput(
+                f"{self.path}: graph() returned {type(made).__name__}, expected an xarray Dataset or DataTree"
+            )
+        made.attrs[PROVENANCE] = {
+            "graph": self.reference,
+            "source_sha256": hashlib.sha256(self.source.encode()).hexdigest(),
+            "arguments": plain(arguments),
+            "version": version("lensflow"),
+        }
+        return made
+
+    def inputs(self, arguments: dict[str, object]) -> list[Path]:
+        """Return the files and folders the graph reads: its ``inputs`` verb, else its path arguments."""
+        if self.offers("inputs"):
+            return [Path(one) for one in self.verb("inputs")(**arguments)]
+        return [value for value in arguments.values() if isinstance(value, Path)]
+
+
+def _load(path: Path) -> Graph:
+    path = path.resolve()
+    source = path.read_text(encoding="utf-8")
+    module = _execute(path)
+    function = getattr(module, "graph", None)
+    if not callable(function):
+        raise BadInput(f"{path}: the file defines no graph() function, so there is nothing to run")
+    parameters = Parameters.of_function(function, path.stem)
+    return Graph(path.stem, path, source, parameters, module, function)
+
+
+def _execute(path: Path) -> ModuleType:
+    """Run the file as a module that is *not* left in ``sys.modules``.
+
+    cloudpickle sends what it cannot import by value: so the file's own functions and classes reach
+    workers that have never seen the file.
+    """
+    name = f"lensflow_graph_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise BadInput(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except LensflowError:
+        raise
+    except Exception as error:
+        raise BadInput(f"{path}: the file does not run ({type(error).__name__}: {error})") from error
+    finally:
+        sys.modules.pop(name, None)
+    return module
+
+
+def plain(value: object) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the value in JSON's own types, paths as text."""
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(one) for one in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)

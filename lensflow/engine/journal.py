@@ -1,0 +1,136 @@
+"""What happened, one JSON line each, append-only: enough to resume after any death of any process."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+SYNC = 1.0  # s: what a machine crash may take from the journal; a killed process loses nothing
+
+
+class Log:
+    """An append-only file of JSON lines with one writer.
+
+    Every line is handed to the kernel at once, so it outlives the process; the disk is asked to keep it at
+    most once a second.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = -1
+        self._synced = 0.0
+
+    def __enter__(self) -> Self:
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        _cut_torn_line(self._file)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        os.fsync(self._file)
+        os.close(self._file)
+
+    def append(self, event: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
+        """Add one line: the time, the event and its fields."""
+        line = json.dumps({"t": round(time.time(), 3), "event": event, **fields}, allow_nan=False) + "\n"
+        rest = memoryview(line.encode())
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+        if time.monotonic() - self._synced > SYNC:
+            os.fsync(self._file)
+            self._synced = time.monotonic()
+
+
+def _cut_torn_line(file: int) -> None:
+    """Drop what a crash left of a last line."""
+    size = os.lseek(file, 0, os.SEEK_END)
+    end = size
+    while end:
+        start = max(0, end - 65536)
+        found = os.pread(file, end - start, start).rfind(b"\n")
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(file, end)
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the entries of a log; a torn last line and damaged lines are passed over.
+
+    What is lost with a damaged line is redone: a block without its line counts as not done.
+    """
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(entry, dict) and "event" in entry:
+                    yield entry
+    except FileNotFoundError:
+        return
+
+
+@dataclass
+class State:
+    """What the journal says of each block and of the run as a whole.
+
+    Parameters
+    ----------
+    done
+        Record of each finished block, by identifier.
+    quarantined
+        What is known of each block given up, by identifier.
+    damaged
+        Blocks that were done and that ``verify`` found missing or altered.
+    template
+        Whether the store's metadata have been written completely.
+    sessions
+        One entry a start of the driver, with its end where it had one.
+    """
+
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quarantined: dict[str, dict[str, Any]] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
+    template: bool = False
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fold(path: Path) -> State:
+    """Read a journal from its first line to its last and return where the run stands."""
+    state = State()
+    for entry in read(path):
+        _apply(state, entry)
+    return state
+
+
+def _apply(state: State, entry: dict[str, Any]) -> None:
+    event, block = entry["event"], entry.get("block", "")
+    if event == "done":
+        state.done[block] = entry
+        state.quarantined.pop(block, None)
+        state.damaged.pop(block, None)
+    elif event == "quarantined":
+        state.quarantined[block] = entry
+        state.done.pop(block, None)
+    elif event == "damaged":
+        state.damaged[block] = entry["reason"]
+        state.done.pop(block, None)
+    elif event == "template":
+        state.template = True
+        state.done.clear()
+        state.quarantined.clear()
+    elif event == "session":
+        state.sessions.append(dict(entry))
+    elif event == "end" and state.sessions:
+        state.sessions[-1].update(ended=entry["t"], outcome=entry["outcome"], seconds=entry["seconds"])

@@ -1,0 +1,142 @@
+"""One writer a store: a lock file with host, process and heartbeat that works on shared filesystems."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+
+from lensflow.errors import OutputError, RunLocked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+BEAT = 10.0  # s between heartbeats
+SILENCE = 120.0  # s without a heartbeat after which a holder on another host counts as dead
+
+
+class Lock:
+    """Hold ``path`` while the block of a ``with`` statement runs.
+
+    A holder on this host is judged by its process (identity and start time), one on another host by the age of
+    its heartbeat, both read from the file's own clock so that clocks may differ between hosts.
+
+    Raises
+    ------
+    RunLocked
+        On entry, if a live process holds it; the sentence says who and since when.
+    OutputError
+        On entry, if the folder cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._token = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._beat: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        for _ in range(3):
+            if self._create():
+                self._beat = threading.Thread(target=self._keep_beating, name="lensflow-lock", daemon=True)
+                self._beat.start()
+                return self
+            self._break_if_stale()
+        raise RunLocked(f"{self.path}: others keep taking this lock; try again")
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        if self._beat is not None:
+            self._beat.join()
+        if _read(self.path).get("token") == self._token:
+            self.path.unlink(missing_ok=True)
+
+    def _create(self) -> bool:
+        holder = {
+            "token": self._token,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        draft = self.path.with_name(f"{self.path.name}.{self._token}")
+        try:
+            draft.write_text(json.dumps(holder), encoding="utf-8")
+            os.link(draft, self.path)  # atomic, and fails if the lock exists, on NFS as well
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise OutputError(f"{self.path.parent}: cannot be written ({error.strerror}); choose another --out") from error
+        finally:
+            draft.unlink(missing_ok=True)
+        return True
+
+    def _break_if_stale(self) -> None:
+        """Move a dead holder's lock away; only one of several who try succeeds."""
+        holder = _read(self.path)
+        if alive(holder, self.path):
+            raise RunLocked(
+                f"{self.path.parent}: being written by process {holder.get('pid')} on {holder.get('host')}"
+                f" since {holder.get('since')}; wait for it, or stop it"
+            )
+        aside = self.path.with_name(f"{self.path.name}.stale.{self._token}")
+        try:
+            self.path.rename(aside)
+        except FileNotFoundError:
+            return
+        if _read(aside).get("token") != holder.get("token"):  # another took it in between: give it back
+            aside.rename(self.path)
+        aside.unlink(missing_ok=True)
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(BEAT):
+            try:
+                os.utime(self.path)
+            except FileNotFoundError:
+                return
+
+
+def alive(holder: dict[str, Any], path: Path) -> bool:
+    """Whether the process that a lock file names is still at work."""
+    if not holder:
+        return _age(path) < BEAT  # being written this very moment
+    if holder.get("host") != socket.gethostname():
+        return _age(path) < SILENCE
+    try:
+        return abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1.0
+    except psutil.NoSuchProcess:
+        return False
+
+
+def holder_of(path: Path) -> dict[str, Any] | None:
+    """Return who holds the lock at ``path`` now, None if nobody alive does."""
+    holder = _read(path)
+    return holder if holder and alive(holder, path) else None
+
+
+def _age(path: Path) -> float:
+    """Return the seconds since the last heartbeat, by the file system's clock."""
+    probe = path.with_name(f"{path.name}.clock.{uuid.uuid4().hex}")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+    except OSError:  # a read-only view: the local clock must do
+        return time.time() - path.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
