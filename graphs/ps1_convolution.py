@@ -1,0 +1,121 @@
+"""PS1 convolution: skycells stitched into projection images and blurred to the resolution of TESS."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import xarray as xr
+
+from lensflow.ps1.blur import convolve
+from lensflow.ps1.inventory import Plan, input_files
+from lensflow.ps1.mosaic import projection_image
+from lensflow.ps1.options import Options
+from lensflow.ps1.outputs import projection_node, tree
+from lensflow.ps1.simulate import simulate
+
+__all__ = ["graph", "inputs", "simulate"]
+
+
+def graph(
+    source: Path,
+    *,
+    projection: int | None = None,
+    selection: tuple[str, ...] = (),
+    bands: tuple[str, ...] = ("r", "i", "z", "y"),
+    weights: tuple[float, ...] | None = None,
+    missing: Literal["renormalise", "skip", "fail"] = "renormalise",
+    invalid_bits: int = 0,
+    sigma: float = 60.0,
+    radius: int | None = None,
+    nan: Literal["normalise", "zero"] = "normalise",
+    min_coverage: float = 0.2,
+    uncertainty: bool = False,
+    on_missing: Literal["record", "fail"] = "record",
+    on_corrupt: Literal["mask", "fail"] = "mask",
+    edge: int | None = None,
+    split: int | None = None,
+    halo_cells: bool = True,
+    columns_per_block: int | None = None,
+    origin: bool = False,
+    scale: int = 1,
+) -> xr.DataTree:
+    """Stitch PS1 skycells into images of their projections and convolve them with a Gaussian.
+
+    Parameters
+    ----------
+    source
+        Folder of skycells: raw FITS files of the archive, linear or asinh-scaled cutouts, or a Zarr v3 store.
+    projection
+        Only this projection (487..2643); all by default.
+    selection
+        Names of skycells, numbers of projections, a list of skycells (.csv) or sector/camera/ccd of TESS; all cells of
+        the source by default. Order and duplicates have no effect.
+    bands
+        Bands to combine.
+    weights
+        Weight of each band; .238, .344, .283, .135 for r, i, z, y by default.
+    missing
+        If a band of a pixel is missing: scale up the others, skip it (which dims the pixel), or fail.
+    invalid_bits
+        Mask bits (a sum) that turn a pixel of a band to NaN before combining; 8575 is useful.
+    sigma
+        Width of the Gaussian in px of 0.25", 1..200.
+    radius
+        Radius of the kernel in px of 0.25", at most 480; 470 by default.
+    nan
+        Divide by the coverage, or take NaN as zero.
+    min_coverage
+        Flux is NaN where less of the kernel than this falls on valid pixels.
+    uncertainty
+        Also make the standard deviation of the flux from the weight images.
+    on_missing
+        A selected cell that is absent is recorded as a hole, or an error.
+    on_corrupt
+        A damaged file is masked and noted, or an error.
+    edge
+        Pixels of 0.25" at the edges of a cell that are not used; 10 by default.
+    split
+        Pixels of 0.25" from the start of an overlap to the border of ownership; 240, the middle, by default.
+    halo_cells
+        Whether unselected cells next to selected ones serve beyond their edges.
+    columns_per_block
+        Width of blocks in cells, if whole rows do not fit the memory; cells at a border are then read twice.
+    origin
+        Also store where each pixel comes from.
+    scale
+        Pixels of the source are this many times 0.25" wide (simulated small skies); a divisor of 240.
+
+    Returns
+    -------
+    xr.DataTree
+        A node a projection: flux (y, x) f4 in counts/s, mask u2, coverage f4; uncertainty f4, origin u1 if asked for.
+
+    Raises
+    ------
+    BadInput
+        If the source is absent, empty or contradicts the tessellation.
+    BadOption
+        If an option is out of range.
+    """
+    options = Options.from_keywords(**{key: value for key, value in locals().items() if key != "source"})
+    inventory, plans = options.plan(source)
+    nodes = {plan.layout.projection.number: _projection(plan, options) for plan in plans}
+    return tree(nodes, inventory=inventory, plans=plans, options=options.record())
+
+
+def _projection(plan: Plan, options: Options) -> xr.Dataset:
+    image = projection_image(plan.layout, origin=options.origin)  # linearised, combined, pasted by ownership
+    # background and stars act on each cell before it is pasted; fill from other projections acts here, on the image
+    blurred = convolve(
+        image,
+        sigma=options.sigma_px,
+        radius=options.radius_px,
+        nan=options.nan,
+        min_coverage=options.min_coverage,
+    )
+    return projection_node(image, blurred, plan, {"sigma_px": options.sigma_px, "radius_px": options.radius_px})
+
+
+def inputs(source: Path, **keywords: Any) -> list[Path]:
+    """List every file that the graph would read with the same keywords, for fingerprints."""
+    _, plans = Options.from_keywords(**keywords).plan(source)
+    return input_files(plans)
