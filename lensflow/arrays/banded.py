@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     F4 = NDArray[np.float32]
+    F8 = NDArray[np.float64]
     Rows = Callable[[int, int], F4]  # (start, stop) -> these rows of the source
 
-SHORT = 64  # px: a kernel that reaches no farther is applied as one dense band
+SHORT = 72  # px: a kernel that reaches no farther is applied as one dense band
 BAND = 64  # rows of an output block of a short kernel
 
 
@@ -45,7 +46,7 @@ class AxisBlur:
     blocks: Blocks
     bands: tuple[Band, ...]
     vectors: F4 | None = None
-    matrix: F4 | None = None
+    matrix: F8 | None = None
 
     @classmethod
     def plan(cls, kernel: Kernel, length: int, lo: int, hi: int) -> AxisBlur:
@@ -63,7 +64,7 @@ class AxisBlur:
         )
         q = basis(kernel, size, RANK)
         matrix = group_matrix(transfers(kernel, q, inside))
-        return cls(Blocks(size, length, lo, hi, reach), bands, np.ascontiguousarray(q, np.float32), matrix)
+        return cls(Blocks(size, length, lo, hi, reach), bands, q, matrix)
 
     def moments(self, rows: Rows) -> F4 | None:
         """Project all input blocks onto the basis: (blocks * rank, width)."""
@@ -82,9 +83,9 @@ class AxisBlur:
         """Blurred coarse blocks begin .. end-1, at most GROUP of them."""
         if coarse is None or self.vectors is None or self.matrix is None:
             return None
-        out = np.empty(((end - begin) * self.vectors.shape[1], coarse.shape[1]), np.float32)
+        out = np.empty(((end - begin) * self.vectors.shape[1], coarse.shape[1]))
         blur_group(self.matrix, coarse, self.blocks.first, begin, end, out)
-        return out
+        return out.astype(np.float32)
 
     def near(self, rows: Rows, b: int, far: F4 | None, out: F4) -> None:
         """Output block `b` into `out`: its bands plus the interpolated low-rank part `far`."""

@@ -4,8 +4,8 @@ The kernel along each axis is w_k = exp(-k^2 / 2 sigma^2) / sum over abs(k) <= r
 the same answer, within 1e-6 of its peak of a float64 reference:
 
 ==========================  =====================================================
-sigma < 8                   one dense band a block of rows (`banded`)
-8 <= sigma <= radius / 6    low-rank blocks along both axes (`lowrank`)
+sigma < 12                  one dense band a block of rows (`banded`)
+12 <= sigma <= radius / 6   low-rank blocks along both axes (`lowrank`)
 sigma > radius / 6          low-rank blocks inside, dense bands at the cut (`banded`)
 ==========================  =====================================================
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lensflow.arrays.banded import AxisBlur, blur_banded
-from lensflow.arrays.lowrank import Blocks, Kernel, Smoother, slab
+from lensflow.arrays.lowrank import Blocks, Kernel, Smoother, slab, zero_filled
 from lensflow.errors import BadInput, BadOption
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Window = tuple[tuple[int, int], tuple[int, int]]
 
 SIGMA_RANGE = (0.5, 200.0)  # px
-LOWRANK_SIGMA = 8.0  # px; narrower kernels gain nothing from coarse blocks
+LOWRANK_SIGMA = 12.0  # px; narrower kernels gain nothing from coarse blocks
 PASS_BYTES = 1 << 24  # coarse grids up to this size need no splitting into passes
 
 
@@ -123,8 +123,7 @@ def gaussian_blur_masked(
         if valid is None:
             _full_coverage(kernel, image.shape, part, coverage[rows])
         else:
-            smoother.refine(valid, coverage[rows])
-            np.clip(coverage[rows], 0.0, 1.0, out=coverage[rows])
+            smoother.refine(valid, coverage[rows], limit=(0.0, 1.0))
     return flux, coverage
 
 
@@ -172,7 +171,9 @@ def _kernel(sigma: float, radius: int) -> Kernel:
     """Check the two options."""
     low, high = SIGMA_RANGE
     if not low <= sigma <= high:
-        raise BadOption(f"sigma is {sigma!r} px: expected {low:g} to {high:g} px; rescale the image or sigma.")
+        raise BadOption(
+            f"sigma is {sigma!r} px: expected {low:g} to {high:g} px; rescale the image or sigma."
+        )
     if int(radius) != radius or radius < 1:
         raise BadOption(f"radius is {radius!r} px: expected an integer of at least 1, say 6 sigma.")
     return Kernel(float(sigma), int(radius))
@@ -203,24 +204,20 @@ def _smooth(kernel: Kernel) -> bool:
 
 
 def _passes(kernel: Kernel, image: NDArray[Any], area: Window) -> Iterator[tuple[Window, slice]]:
-    """Split the window into rows so that a coarse grid stays below a tenth of the image.
+    """Split the window into rows so that the coarse grids stay below a fifth of the image.
 
-    Narrow kernels have coarse grids almost as fine as the image; the halo of a pass is then short.
+    Narrow kernels have coarse grids almost as fine as the image; but then the halo of a pass is short.
     """
     (y0, y1), columns = area
-    dense = (8 / (1.2 * kernel.sigma)) ** 2  # coarse pixels a fine one
-    pixels = 4 * dense * image.shape[0] * image.shape[1]
-    allowed = max(PASS_BYTES, 0.4 * image.size)
-    count = max(1, math.ceil(pixels / allowed))
+    coarse = 2 * 8 * image.size * Smoother.density(kernel)  # bytes: flux and validity in float64
+    count = math.ceil(coarse / max(PASS_BYTES, 0.2 * 4 * image.size))
     step = max(-(-(y1 - y0) // count), 4 * kernel.reach)
     for begin in range(y0, y1, step):
         end = min(begin + step, y1)
         yield ((begin, end), columns), slice(begin - y0, end - y0)
 
 
-def _banded(
-    image: NDArray[Any], kernel: Kernel, area: Window, view: Callable[[F4], F4], out: F4
-) -> None:
+def _banded(image: NDArray[Any], kernel: Kernel, area: Window, view: Callable[[F4], F4], out: F4) -> None:
     """Blur view(image) by bands."""
     y, x = (AxisBlur.plan(kernel, n, lo, hi) for n, (lo, hi) in zip(image.shape, area, strict=True))
     with np.errstate(invalid="ignore", over="ignore"):
@@ -258,9 +255,7 @@ def _full_coverage(kernel: Kernel, shape: tuple[int, int], area: Window, out: F4
 def _all_finite(image: NDArray[Any], area: Window) -> bool:
     (y0, y1), (x0, x1) = area
     columns = slice(x0, x1)
-    return all(
-        bool(np.isfinite(image[a : min(a + 128, y1), columns]).all()) for a in range(y0, y1, 128)
-    )
+    return all(bool(np.isfinite(image[a : min(a + 128, y1), columns]).all()) for a in range(y0, y1, 128))
 
 
 def _plain(part: F4) -> F4:
@@ -268,7 +263,7 @@ def _plain(part: F4) -> F4:
 
 
 def _filled(part: F4) -> F4:
-    return np.where(np.isfinite(part), part, np.float32(0.0))
+    return zero_filled(part)
 
 
 def _valid(part: F4) -> F4:
