@@ -1,1 +1,12 @@
-"""Astronomy batch jobs as lazy Dask graphs."""
+"""Astronomy batch jobs as lazy Dask graphs: planned, watched, killed, resumed to the same bytes, trusted."""
+
+from importlib.metadata import version
+
+from lensflow.engine.catalog import Graph, graph
+from lensflow.engine.cluster import cluster
+from lensflow.engine.plan import Plan, plan
+from lensflow.engine.run import run
+from lensflow.engine.runs import Run
+
+__version__ = version("lensflow")
+__all__ = ["Graph", "Plan", "Run", "cluster", "graph", "plan", "run"]

@@ -7,20 +7,21 @@ makes, so the sizes of all steps in between can be noted at no cost and a plan c
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import dask.array as da
+    import numpy as np
 
 KEPT = 20_000  # arrays; a record is a few hundred bytes
 
 Chunks = tuple[tuple[int, ...], ...]
-_known: OrderedDict[str, tuple[Chunks, int]] = OrderedDict()
+_known: OrderedDict[str, tuple[Chunks, np.dtype[Any]]] = OrderedDict()
 
 
 def remember(array: da.Array) -> None:
     """Note the chunks and the item size of a Dask array; a Dask array plugin."""
-    _known[array.name] = (array.chunks, array.dtype.itemsize)
+    _known[array.name] = (array.chunks, array.dtype)
     while len(_known) > KEPT:
         _known.popitem(last=False)
 
@@ -29,10 +30,15 @@ def of_key(key: object) -> int | None:
     """Return the bytes of the chunk behind a task key, or None where the array is not known."""
     if not isinstance(key, tuple) or key[0] not in _known:
         return None
-    chunks, itemsize = _known[key[0]]
+    chunks, dtype = _known[key[0]]
     if len(chunks) != len(key) - 1:
         return None
-    size = itemsize
+    size = dtype.itemsize
     for lengths, place in zip(chunks, key[1:], strict=True):
         size *= lengths[place]
     return size
+
+
+def is_packed(key: object) -> bool:
+    """Whether a chunk holds several arrays at once: its dtype has a field for each, and picking one copies nothing."""
+    return isinstance(key, tuple) and key[0] in _known and _known[key[0]][1].names is not None

@@ -66,14 +66,14 @@ class TaskGraph:
         return get_dependencies(self.tasks, key)  # type: ignore[no-any-return]
 
 
-def lower(tree: xr.DataTree, grids: Sequence[Grid], path: Path, token: str) -> TaskGraph:
-    """Give every block one final task that writes it, and optimise the whole graph once."""
-    writers = []
+def writers(tree: xr.DataTree, grids: Sequence[Grid], path: Path, token: str) -> list[da.Array]:
+    """Return an array of write tasks for each grid: one final task a block, its chunk the block's record."""
+    made = []
     for grid in grids:
         dataset = tree[f"/{grid.group}"].to_dataset(inherit=False)
         arrays = [dataset.variables[name].data for name in grid.names]
         write = partial(write_block, target=Target.of(grid, path, token))
-        writers.append(
+        made.append(
             da.map_blocks(
                 write,
                 *arrays,
@@ -83,9 +83,14 @@ def lower(tree: xr.DataTree, grids: Sequence[Grid], path: Path, token: str) -> T
                 name=f"write-{grid.label.replace('/', '-')}-{token[:8]}",
             )
         )
+    return made
+
+
+def lower(tree: xr.DataTree, grids: Sequence[Grid], path: Path, token: str) -> TaskGraph:
+    """Give every block one final task that writes it, and optimise the whole graph once."""
     tasks: dict[Key, Any] = {}
     with _collector_paused():
-        optimised = dask.optimize(*writers)
+        optimised = dask.optimize(*writers(tree, grids, path, token))
         for one in optimised:
             if (one.name, *(0,) * one.ndim) not in tasks:  # writers optimised together share one graph
                 tasks.update(one.__dask_graph__())
@@ -104,28 +109,17 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-@dataclass(frozen=True)
-class Sharing:
-    """Which results several blocks need, and how long each must be kept.
-
-    Parameters
-    ----------
-    hold
-        For each place in the order of blocks, the keys to take hold of when that block is submitted.
-    last
-        For each held key, the place of the last block that will compute something from it.
-    """
-
-    hold: Mapping[int, tuple[Key, ...]]
-    last: Mapping[Key, int]
-
-
-def sharing(graph: TaskGraph, blocks: Sequence[Block]) -> Sharing:
-    """Find the results that must outlive the block that made them.
+def sharing(graph: TaskGraph, blocks: Sequence[Block]) -> dict[Key, int]:
+    """Find the results that must outlive the block that made them, and how long.
 
     A result is needed until each of its direct dependents has been computed, and a dependent is computed with
     the first block that needs it. So a key first needed by block i is kept until the largest first(d) over its
     dependents d has finished; where that is i itself, the scheduler's own bookkeeping does.
+
+    Returns
+    -------
+    dict
+        For each key to be kept, the place in ``blocks`` of the last one that computes something from it.
     """
     first: dict[Key, int] = {}
     last: dict[Key, int] = {}
@@ -137,10 +131,6 @@ def sharing(graph: TaskGraph, blocks: Sequence[Block]) -> Sharing:
                 continue
             first[key] = place
             for dependency in graph.dependencies(key):
-                last[dependency] = max(last.get(dependency, place), place)
+                last[dependency] = place
                 open_keys.append(dependency)
-    hold: dict[int, list[Key]] = {}
-    kept = {key: place for key, place in last.items() if place > first[key]}
-    for key in kept:
-        hold.setdefault(first[key], []).append(key)
-    return Sharing({place: tuple(keys) for place, keys in hold.items()}, kept)
+    return {key: place for key, place in last.items() if place > first[key]}

@@ -77,6 +77,7 @@ def write_block(*chunks: np.ndarray, target: Target, block_id: tuple[int, ...]) 
         stored[region or ...] = values
         digests[name] = digest(values).as_json()
     record = {
+        "region": [[part.start, part.stop] for part in region],
         "variables": digests,
         "began": begun,
         "seconds": round(time.time() - begun, 6),

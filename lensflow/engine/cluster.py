@@ -1,0 +1,119 @@
+"""Where a run runs: a profile (plain Dask configuration) becomes a cluster and a client."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+import yaml
+from distributed import Client
+
+from lensflow import share
+from lensflow.engine.params import nearest
+from lensflow.errors import BadInput, UnknownName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+def profiles() -> dict[str, Path]:
+    """Return the profiles that come with lensflow, by name."""
+    return {path.stem: path for path in sorted(share.folder("cluster").glob("*.yaml"))}
+
+
+def profile(name: str | Path) -> dict[str, Any]:
+    """Read a profile by name or path.
+
+    Raises
+    ------
+    UnknownName
+        If no shipped profile has the name; the nearest one is named.
+    BadInput
+        If the file is missing or not a profile.
+    """
+    known = profiles()
+    path = known.get(str(name), Path(name))
+    if not path.is_file():
+        if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+            raise BadInput(f"{path}: no such profile file")
+        raise UnknownName(
+            f"no cluster profile is called {str(name)!r}; there are {', '.join(known)}, or give the path of a"
+            f" YAML file, or a scheduler's address.{nearest(str(name), known)}"
+        )
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path}: not valid YAML ({error})") from error
+    if not isinstance(found, dict) or "class" not in found.get("lensflow", {}).get("cluster", {}):
+        raise BadInput(f"{path}: not a cluster profile: lensflow.cluster.class is missing")
+    return found
+
+
+@contextmanager
+def cluster(name: str | Path = "local", **options: Any) -> Iterator[Client]:  # noqa: ANN401 - whatever the class takes
+    """Start a cluster from a profile, or join one by its address, and give a client for it.
+
+    Parameters
+    ----------
+    name
+        ``"local"``, another profile's name, the path of a YAML file, or an address such as ``tcp://host:8786``.
+    **options
+        Replace single values of the profile, e.g. ``n_workers=2, memory_limit="8GiB"``.
+    """
+    if "://" in str(name):
+        with Client(str(name)) as client:
+            yield client
+        return
+    found = profile(name)
+    wanted = found.pop("lensflow")["cluster"]
+    made = _class(wanted["class"])
+    chosen: Mapping[str, Any] = {**wanted.get("options", {}), **options}
+    with dask.config.set(_dotted(found)), _quiet(), made(**chosen) as running, Client(running) as client:
+        yield client
+
+
+def _dotted(nested: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Spell nested configuration as dotted keys: only then does Dask change single values and keep the rest."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat.update(_dotted(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value})
+    return flat
+
+
+def _class(dotted: str) -> Any:  # noqa: ANN401 - a Dask cluster class
+    module, _, name = dotted.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(f"the profile asks for {dotted}, which cannot be imported ({error}); install it") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Dask's own chatter (busy dashboard port, workers leaving) out of the live display."""
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def slots(client: Client) -> int:
+    """Return the worker threads there are now."""
+    return sum(client.nthreads().values())
+
+
+def worker_memory(client: Client) -> int | None:
+    """Return the smallest memory limit of the workers, bytes; None where there is no limit."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [one["memory_limit"] for one in workers if one.get("memory_limit")]
+    return min(limits) if limits else None

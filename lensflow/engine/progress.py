@@ -1,0 +1,125 @@
+"""How far a run is and when it will end: an estimate that admits what it does not know, and a live line."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+ENOUGH = 8  # blocks before an estimate is ventured
+RECENT = 64  # blocks the estimate looks back on
+
+
+def duration(seconds: float) -> str:
+    """Spell seconds for a reader: ``42 s``, ``3 min 20 s``, ``5 h 07 min``."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s" if whole >= 10 else f"{seconds:.1f} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(nbytes: float) -> str:
+    """Spell bytes for a reader in powers of 1024."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(nbytes) < 1024:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:.2f} TiB"
+
+
+@dataclass
+class Pace:
+    """The times at which blocks of this session were finished."""
+
+    slots: int
+    started: float = field(default_factory=time.monotonic)
+    count: int = 0
+    finished: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+    def beat(self, now: float | None = None) -> None:
+        """Note that a block has just been finished."""
+        self.count += 1
+        self.finished.append(time.monotonic() if now is None else now)
+
+    def rate(self) -> float | None:
+        """Return blocks a second over the recent past, None before enough are known."""
+        if self.count < ENOUGH:
+            return None
+        first = self.finished[0] if self.count > len(self.finished) else self.started
+        steps = len(self.finished) - (1 if self.count > len(self.finished) else 0)
+        return steps / max(self.finished[-1] - first, 1e-9)
+
+    def eta(self, left: int) -> tuple[float, float] | None:
+        """Return the seconds to the end as (typical, pessimistic), None ("unknown") before 8 blocks.
+
+        Finishing times are looked at in rounds of one block a slot: a round's length is the time of one block,
+        whatever the number of slots. Typical is what is left times the median round, pessimistic its 90th percentile.
+        """
+        if self.count < ENOUGH:
+            return None
+        step = min(self.slots, len(self.finished) // 4)
+        times = list(self.finished)
+        rounds = sorted(later - earlier for earlier, later in zip(times[:-step], times[step:], strict=True))
+        typical, slow = rounds[len(rounds) // 2], rounds[min(len(rounds) - 1, int(0.9 * len(rounds)))]
+        return typical * left / step, slow * left / step
+
+
+class Display:
+    """The live line of a run in a terminal or notebook; silent where output is not watched."""
+
+    def __init__(self, total: int, done: int, slots: int, *, show: bool | None = None) -> None:
+        console = Console(stderr=True)
+        live = console.is_terminal or console.is_jupyter if show is None else show
+        self.pace = Pace(slots)
+        self.total, self.done, self.failed, self.notes = total, done, 0, 0
+        self._progress = Progress(
+            TextColumn("[bold]blocks"),
+            BarColumn(),
+            TaskProgressColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.description}"),
+            console=console,
+            disable=not live,
+        )
+        self._task = self._progress.add_task("starting", total=total, completed=done)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def refresh(self, in_flight: int) -> None:
+        """Show the present numbers."""
+        self._progress.update(self._task, completed=self.done + self.failed, description=self.line(in_flight))
+
+    def line(self, in_flight: int) -> str:
+        """Return the text beside the bar: rate, time left, what is wrong."""
+        parts = [f"{in_flight} in flight"]
+        rate = self.pace.rate()
+        if rate is not None:
+            parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{duration(1 / rate)} a block")
+        parts.append(f"left {self.left()}")
+        if self.failed:
+            parts.append(f"[red]{self.failed} quarantined[/red]")
+        if self.notes:
+            parts.append(f"[yellow]{self.notes} notes[/yellow]")
+        return ", ".join(parts)
+
+    def left(self) -> str:
+        """Return the time to the end, ``unknown`` while too little is known."""
+        estimate = self.pace.eta(self.total - self.done - self.failed)
+        if estimate is None:
+            return "unknown"
+        typical, slow = estimate
+        return duration(typical) if slow < 1.2 * typical else f"{duration(typical)} (or {duration(slow)})"

@@ -1,0 +1,299 @@
+"""Make a store true: everything between a lazy dataset and a finished run, in the order it happens."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+import uuid
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from distributed import Client, get_client
+
+from lensflow.engine import store
+from lensflow.engine.cluster import cluster, slots, worker_memory
+from lensflow.engine.drive import Drive, Interrupt
+from lensflow.engine.journal import Log, State
+from lensflow.engine.listen import Recorder
+from lensflow.engine.lock import Lock, holder_of
+from lensflow.engine.plan import Plan, plan_work
+from lensflow.engine.progress import Display
+from lensflow.engine.quarantine import Policy
+from lensflow.engine.report import write_report
+from lensflow.engine.rundir import RunDirectory
+from lensflow.engine.runs import Run
+from lensflow.engine.tasks import lower
+from lensflow.engine.work import Work, occupied
+from lensflow.errors import BlockFailed, LensflowError, OutputError, RunLocked, StoreConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    import xarray as xr
+
+    from lensflow.engine.blocks import Block
+
+WINDOW = 3  # blocks in flight for each worker thread
+MIN_WINDOW = 4
+
+OnError = Literal["quarantine", "raise"]
+Outcome = Literal["done", "quarantined", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run treats trouble.
+
+    Parameters
+    ----------
+    on_error
+        ``"quarantine"`` goes on without a block that fails for good; ``"raise"`` stops at the first.
+    retries
+        Attempts after the first for errors that may pass.
+    strict
+        Stop at the first note from science code (a corrupt file, say) instead of recording it.
+    accept_changes
+        Resume although source, arguments, version or inputs have changed.
+    failed_only
+        Run the quarantined blocks only.
+    window
+        Blocks in flight; the default is three a worker thread.
+    progress
+        Show a live line; the default is to do so where somebody watches.
+    """
+
+    on_error: OnError = "quarantine"
+    retries: int = 3
+    strict: bool = False
+    accept_changes: bool = False
+    failed_only: bool = False
+    window: int | None = None
+    progress: bool | None = None
+
+
+def run(  # noqa: D417 - the options are those of Options
+    data: xr.DataArray | xr.Dataset | xr.DataTree,
+    out: Path | str,
+    *,
+    client: Client | None = None,
+    planned: Callable[[Plan], None] | None = None,
+    **options: Any,  # noqa: ANN401 - checked by Options
+) -> Run:
+    """Run a lazy dataset into a Zarr store, block by block; run again to resume.
+
+    Parameters
+    ----------
+    data
+        What a graph returned, or any lazy dataset.
+    out
+        Path of the store. The run directory ``<out>.run`` is made beside it.
+    client
+        Where to run; the default is the current client, else a local cluster for as long as the run lasts.
+    planned
+        Called with the plan before anything is written.
+    **options
+        See :class:`Options`.
+
+    Returns
+    -------
+    Run
+        The finished run: its state, failures, notes and report.
+
+    Raises
+    ------
+    StoreConflict
+        If the store was made from something else.
+    RunLocked
+        If another process is writing it.
+    Infeasible
+        If a block cannot fit a worker's memory.
+    BlockFailed
+        With ``on_error="raise"``, when a block fails for good.
+    """
+    chosen = Options(**options)
+    directory = RunDirectory.of(out)
+    work = Work.of(data)
+    check(directory, work, accept_changes=chosen.accept_changes)
+    with ExitStack() as stack:
+        client = client or _current_client() or stack.enter_context(cluster())
+        token = uuid.uuid4().hex
+        graph = lower(work.tree, work.grids, directory.out, token)
+        plan = plan_work(work, graph, _threads(client))
+        plan.check(worker_memory(client))
+        if planned:
+            planned(plan)
+        stack.enter_context(_claimed(directory))
+        check(directory, work, accept_changes=chosen.accept_changes)  # again: now nobody else can write
+        state = _open(directory, work, plan)
+        pending = _pending(work.blocks, state, failed_only=chosen.failed_only)
+        session = _Session(directory, work, chosen, client, token)
+        session.drive(graph, pending, state)
+    return Run(directory)
+
+
+def check(directory: RunDirectory, work: Work, *, accept_changes: bool) -> None:
+    """Refuse, touching nothing, to write where another run writes or has written.
+
+    Raises
+    ------
+    RunLocked
+        If a live process holds the store.
+    StoreConflict
+        If what is there was made from something else, or by something else.
+    """
+    holder = holder_of(directory.lock)
+    if holder and holder.get("pid") != os.getpid():
+        raise RunLocked(
+            f"{directory.out}: being written by process {holder['pid']} on {holder['host']} since {holder['since']};"
+            " wait for it, or stop it"
+        )
+    if not directory.exists():
+        if occupied(directory.out):
+            raise StoreConflict(
+                f"{directory.out}: exists and no lensflow run made it (there is no {directory.path.name});"
+                " choose another --out, or remove it"
+            )
+        return
+    old = directory.identity()
+    if old.key == work.identity.key:
+        return
+    changes = "; ".join(work.identity.changes_since(old))
+    if old.geometry != work.identity.geometry:
+        raise StoreConflict(
+            f"{directory.out}: belongs to another run ({changes}); choose another --out, or remove it and"
+            f" {directory.path.name}"
+        )
+    if not accept_changes:
+        raise StoreConflict(
+            f"{directory.out}: was begun from something else ({changes}); give --accept-changes to go on"
+            " with it all the same, or choose another --out"
+        )
+
+
+def _current_client() -> Client | None:
+    try:
+        return get_client()
+    except ValueError:
+        return None
+
+
+def _threads(client: Client) -> int:
+    return max(client.nthreads().values(), default=1)
+
+
+@contextmanager
+def _claimed(directory: RunDirectory) -> Iterator[None]:
+    """Hold the run directory's lock; take the directory away again if nothing came of it."""
+    fresh = not directory.path.exists()
+    try:
+        directory.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{directory.path}: cannot be made ({error.strerror}); choose another --out") from error
+    try:
+        with Lock(directory.lock):
+            yield
+    finally:
+        if fresh and not directory.exists():
+            shutil.rmtree(directory.path, ignore_errors=True)
+
+
+def _open(directory: RunDirectory, work: Work, plan: Plan) -> State:
+    """Bring run directory and template up to date and return what has been done so far."""
+    state = directory.state()
+    if not directory.exists() or directory.identity().key != work.identity.key:
+        source = work.graph.source if work.graph else None
+        directory.write(work.identity, source=source, plan=plan.as_json(), blocks=len(work.blocks))
+    if state.template and directory.out.exists():
+        return state
+    if directory.out.exists():  # a template half written when its writer was killed
+        shutil.rmtree(directory.out)
+    store.create(directory.out, work.tree, work.layouts)
+    with Log(directory.journal) as journal:
+        journal.append("template")
+    return directory.state()
+
+
+def _pending(blocks: Sequence[Block], state: State, *, failed_only: bool) -> list[Block]:
+    if failed_only:
+        return [one for one in blocks if one.id in state.quarantined]
+    return [one for one in blocks if one.id not in state.done and one.id not in state.quarantined]
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One start of the driver on a run."""
+
+    directory: RunDirectory
+    work: Work
+    options: Options
+    client: Client
+    token: str
+
+    def drive(self, graph: Any, pending: list[Block], state: State) -> None:  # noqa: ANN401 - a TaskGraph
+        """Write the pending blocks, journal what happens, and close with a report."""
+        total, free = len(self.work.blocks), slots(self.client)
+        begun = time.monotonic()
+        with ExitStack() as stack:
+            journal = stack.enter_context(Log(self.directory.journal))
+            events = stack.enter_context(Log(self.directory.events))
+            display = stack.enter_context(
+                Display(total, len(state.done), free, show=self.options.progress)
+            )
+            display.failed = total - len(state.done) - len(pending)
+            recorder = Recorder(journal, events, display, self._blank, raising=self.options.on_error == "raise")
+            recorder.remember(self.directory)
+            recorder.session(self.client, pending=len(pending), total=total)
+            outcome: Outcome = "failed"
+            try:
+                outcome = self._blocks(graph, pending, recorder)
+            except LensflowError as error:
+                recorder.failed(error)
+                raise
+            finally:
+                recorder.end(outcome, time.monotonic() - begun)
+                write_report(self.directory)
+
+    def _blocks(self, graph: Any, pending: list[Block], recorder: Recorder) -> Outcome:  # noqa: ANN401
+        interrupt = Interrupt()
+        window = self.options.window or max(MIN_WINDOW, WINDOW * slots(self.client))
+        drive = Drive(
+            self.client,
+            graph,
+            pending,
+            recorder,
+            Policy(self.options.retries),
+            interrupt,
+            window,
+            memory_limit=worker_memory(self.client),
+            strict=self.options.strict,
+        )
+        with _interruptible(interrupt):
+            drive.run()
+        if not drive.complete:
+            return "interrupted"
+        return "quarantined" if self.directory.state().quarantined else "done"
+
+    def _blank(self, block: Block) -> None:
+        store.blank(self.directory.out, block, self.work.tree, self.token)
+
+
+@contextmanager
+def _interruptible(interrupt: Interrupt) -> Iterator[None]:
+    """Let Ctrl-C (and a polite kill) drain the run instead of tearing it apart."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+__all__ = ["BlockFailed", "Options", "Outcome", "check", "run"]

@@ -1,0 +1,169 @@
+"""A run as a notebook sees it: how far it is, what failed and why, its notes, its report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+import xarray as xr
+
+from lensflow.engine import journal
+from lensflow.engine.lock import holder_of
+from lensflow.engine.progress import duration
+from lensflow.engine.report import write_report
+from lensflow.engine.rundir import RunDirectory
+from lensflow.engine.verify import Verdict, verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Standing = Literal["running", "done", "quarantined", "interrupted", "failed", "died"]
+FAILED = ["block", "exception", "message", "attempts", "traceback"]
+NOTED = ["kind", "message", "fields", "block"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands, from its journal: true while the driver is dead, too."""
+
+    out: str
+    standing: Standing
+    total: int
+    done: int
+    quarantined: int
+    damaged: int
+    notes: int
+    seconds: float
+    dashboard: str | None
+    driver: str
+
+    @property
+    def pending(self) -> int:
+        """Blocks neither written nor given up."""
+        return self.total - self.done - self.quarantined
+
+    def __str__(self) -> str:
+        parts = [f"{self.out}: {self.standing}, {self.done} of {self.total} blocks in {duration(self.seconds)}"]
+        if self.quarantined:
+            parts.append(f"{self.quarantined} quarantined")
+        if self.damaged:
+            parts.append(f"{self.damaged} found damaged")
+        if self.notes:
+            parts.append(f"{self.notes} notes")
+        if self.standing == "running" and self.dashboard:
+            parts.append(f"dashboard {self.dashboard}")
+        if self.standing == "died":
+            parts.append(f"its driver ({self.driver}) died: resume it")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk, finished or not."""
+
+    directory: RunDirectory
+
+    @classmethod
+    def open(cls, path: Path | str) -> Run:
+        """Open a run by the path of its store or run directory.
+
+        Raises
+        ------
+        BadInput
+            If there is none.
+        """
+        run = cls(RunDirectory.of(path))
+        run.directory.describe()
+        return run
+
+    @property
+    def status(self) -> Status:
+        """Where it stands now."""
+        described, state = self.directory.describe(), self.directory.state()
+        last = state.sessions[-1] if state.sessions else {}
+        return Status(
+            out=str(self.directory.out),
+            standing=self._standing(state, described["blocks"]),
+            total=described["blocks"],
+            done=len(state.done),
+            quarantined=len(state.quarantined),
+            damaged=len(state.damaged),
+            notes=len(self.notes),
+            seconds=elapsed(state),
+            dashboard=last.get("dashboard"),
+            driver=f"process {last.get('pid')} on {last.get('host')}" if last else "none",
+        )
+
+    def _standing(self, state: journal.State, total: int) -> Standing:
+        if holder_of(self.directory.lock):
+            return "running"
+        if len(state.done) == total:
+            return "done"
+        outcome = state.sessions[-1].get("outcome", "died") if state.sessions else "died"
+        if outcome in {"done", "quarantined"}:
+            return "quarantined" if state.quarantined else "interrupted"  # damage was found since
+        return outcome  # type: ignore[no-any-return]
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """The quarantined blocks: block, exception, message, attempts, traceback."""
+        rows = [{name: one.get(name) for name in FAILED} for one in self.directory.state().quarantined.values()]
+        return pd.DataFrame(rows, columns=FAILED)
+
+    @property
+    def blocks(self) -> pd.DataFrame:
+        """The written blocks: seconds, peak memory, host and, for each variable, its statistics."""
+        rows = []
+        for name, one in self.directory.state().done.items():
+            row: dict[str, Any] = {key: one[key] for key in ("seconds", "peak_rss", "host", "pid", "attempts")}
+            for variable, digest in one["variables"].items():
+                row.update({f"{variable}_{key}": value for key, value in digest.items()})
+            rows.append({"block": name, **row})
+        return pd.DataFrame(rows)
+
+    @property
+    def notes(self) -> pd.DataFrame:
+        """What science code had to say: kind, message, fields."""
+        entries = (one for one in journal.read(self.directory.events) if one["event"] == "note")
+        return pd.DataFrame([{name: one.get(name) for name in NOTED} for one in entries], columns=NOTED)
+
+    def open_store(self) -> xr.DataTree:
+        """Return the written data, lazily."""
+        return xr.open_datatree(self.directory.out, engine="zarr", chunks={}, consolidated=False)
+
+    def verify(self) -> Verdict:
+        """Read every block back against its checksum."""
+        return verify(self.directory)
+
+    def report(self) -> Path:
+        """Write ``report.html`` and ``report.json`` anew and return the path of the first."""
+        return write_report(self.directory)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.status}>"
+
+    def _repr_html_(self) -> str:
+        status = self.status
+        share = 100 * status.done / status.total if status.total else 0
+        rows = [
+            ("store", status.out),
+            ("standing", status.standing),
+            ("blocks", f"{status.done} of {status.total} ({share:.0f} %)"),
+            ("quarantined", str(status.quarantined)),
+            ("notes", str(status.notes)),
+            ("time", duration(status.seconds)),
+        ]
+        body = "".join(f"<tr><th style='text-align:left'>{a}</th><td>{escape(b)}</td></tr>" for a, b in rows)
+        bar = f"<progress value='{status.done + status.quarantined}' max='{max(status.total, 1)}'></progress>"
+        return f"<table><caption>lensflow run</caption>{body}</table>{bar}"
+
+
+def elapsed(state: journal.State) -> float:
+    """Return the seconds that drivers have worked on a run, all sessions together."""
+    last = max((one["t"] for one in state.done.values()), default=0.0)
+    total = 0.0
+    for one in state.sessions:
+        total += one.get("seconds", max(0.0, last - one["t"]))
+    return total

@@ -1,0 +1,99 @@
+"""A lazy dataset, looked at but not yet run: its blocks, how each variable is stored, and who it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lensflow.engine import store
+from lensflow.engine.blocks import as_tree, grids
+from lensflow.engine.catalog import PROVENANCE, Graph
+from lensflow.engine.catalog import graph as load_graph
+from lensflow.engine.identity import Identity, identify
+from lensflow.errors import BadInput, LensflowError, StoreConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import xarray as xr
+
+    from lensflow.engine.blocks import Block, Grid
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run is to write.
+
+    Parameters
+    ----------
+    tree
+        The lazy data.
+    grids, blocks
+        Its grids, and all their blocks in order.
+    layouts
+        How each lazy variable is stored, by ``group/name``.
+    graph
+        The graph file that made it, None for a dataset made by hand.
+    identity
+        What decides its pixels.
+    """
+
+    tree: xr.DataTree
+    grids: tuple[Grid, ...]
+    blocks: tuple[Block, ...]
+    layouts: Mapping[str, store.Layout]
+    graph: Graph | None
+    identity: Identity
+
+    @classmethod
+    def of(cls, data: xr.DataArray | xr.Dataset | xr.DataTree) -> Work:
+        """Look at a lazy dataset; nothing is computed, nothing is written.
+
+        Raises
+        ------
+        BadInput
+            If it holds nothing lazy, or variables that regions cannot be written of.
+        Misaligned
+            If two blocks would write one stored chunk.
+        """
+        tree = as_tree(data)
+        found = tuple(grids(tree))
+        if not found:
+            raise BadInput("the dataset holds no lazy variable: there is nothing to run; write it with to_zarr()")
+        layouts = {}
+        for grid in found:
+            dataset = tree[f"/{grid.group}"].to_dataset(inherit=False)
+            for name in grid.names:
+                layouts[f"{grid.group}/{name}".lstrip("/")] = store.layout(grid, name, dataset.variables[name])
+        graph, arguments = made_by(tree.attrs.get(PROVENANCE, {}))
+        blocks = tuple(block for grid in found for block in grid.blocks())
+        return cls(tree, found, blocks, layouts, graph, identify(tree, graph, arguments))
+
+    @property
+    def nbytes(self) -> int:
+        """Uncompressed bytes to be written."""
+        return sum(grid.nbytes for grid in self.grids)
+
+
+def made_by(provenance: dict[str, Any]) -> tuple[Graph | None, dict[str, object]]:
+    """Return the graph and the arguments that a dataset's provenance attribute names.
+
+    Raises
+    ------
+    StoreConflict
+        If the graph file has changed since the dataset was made.
+    """
+    if not provenance:
+        return None, {}
+    try:
+        graph = load_graph(provenance["graph"])
+    except LensflowError as error:
+        raise StoreConflict(f"the dataset says it was made by {provenance['graph']!r}, but: {error}") from error
+    arguments = graph.bind(**provenance["arguments"])
+    return graph, arguments
+
+
+def occupied(path: Path) -> bool:
+    """Whether something that is not an empty folder is at ``path``."""
+    return path.exists() and not (path.is_dir() and next(path.iterdir(), None) is None)
