@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import inspect
@@ -30,6 +31,21 @@ PROVENANCE = "lensflow"  # the root attribute that says which graph made a datas
 def shipped() -> dict[str, Path]:
     """Return the graph files that come with lensflow, by name."""
     return {path.stem: path.resolve() for path in sorted(share.folder("graphs").glob("*.py"))}
+
+
+def summary(path: Path) -> str:
+    """Return the first line of a graph file's docstring, without running the file.
+
+    Raises
+    ------
+    BadInput
+        If it is not Python.
+    """
+    try:
+        found = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    except SyntaxError as error:
+        raise BadInput(f"{path}: not valid Python (line {error.lineno}: {error.msg})") from error
+    return (found or "").partition("\n")[0]
 
 
 def graph(name: str | Path) -> Graph:
@@ -84,7 +100,7 @@ class Graph:
     @property
     def summary(self) -> str:
         """The first line of the file's docstring."""
-        return (inspect.getdoc(self.module) or "").partition("\n")[0]
+        return summary(self.path)
 
     def verb(self, name: str) -> Callable[..., Any]:
         """Return the function ``name`` that the file offers beside ``graph``.
@@ -104,14 +120,17 @@ class Graph:
         return callable(getattr(self.module, name, None))
 
     def bind(self, *args: object, **kwargs: object) -> dict[str, object]:
-        """Return the arguments by name, converted to their types, paths made absolute."""
+        """Return all arguments by name, defaults included, converted to their types, paths made absolute."""
         places = [one.name for one in self.parameters.entries if one.positional]
         if len(args) > len(places):
             raise BadOption(f"{self.name} takes {len(places)} positional arguments, found {len(args)}")
         named = dict(zip(places, args, strict=False))
         if twice := sorted(named.keys() & kwargs.keys()):
             raise BadOption(f"{self.name}: {twice[0]!r} is given twice, by place and by name")
-        values = self.parameters.validate({**named, **kwargs})
+        values = {
+            **{one.name: one.default for one in self.parameters.entries if not one.required},
+            **self.parameters.validate({**named, **kwargs}),
+        }
         return {name: value.absolute() if isinstance(value, Path) else value for name, value in values.items()}
 
     def __call__(self, *args: Any, **kwargs: Any) -> xr.Dataset | xr.DataTree:  # noqa: ANN401 - the graph's own types

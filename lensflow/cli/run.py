@@ -1,0 +1,135 @@
+"""``plan``, ``submit`` and ``resume``: from words to a finished store."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import psutil
+import typer
+from dask.utils import parse_bytes
+
+from lensflow.cli.catalog import Json, show
+from lensflow.cli.show import emit
+from lensflow.engine import jobs
+from lensflow.engine import plan as plans
+from lensflow.engine.catalog import graph as load_graph
+from lensflow.engine.cluster import cluster, profile
+from lensflow.engine.run import check
+from lensflow.engine.run import run as run_data
+from lensflow.engine.rundir import RunDirectory
+from lensflow.engine.runs import Run
+from lensflow.engine.work import Work
+from lensflow.errors import BadOption
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from lensflow.engine.plan import Plan
+
+CODES = {"done": 0, "quarantined": 4, "interrupted": 130}
+
+
+def plan(context: typer.Context, json: Json = False) -> None:  # noqa: FBT001, FBT002 - a flag
+    """Show what a job would do: blocks, tasks, bytes, memory; exit 3 if it cannot fit.
+
+    GRAPH [WORDS...]: the words are those of `lensflow show GRAPH`, or of a job file.
+    """
+    if _wants_help(context):
+        return
+    job = jobs.parse(context.args)
+    found = plans.plan(job.graph(**job.arguments), threads=_threads(job.settings))
+    emit(found.as_json(), str(found), as_json=json)
+    found.check(_memory(job.settings))
+
+
+def submit(context: typer.Context, json: Json = False) -> None:  # noqa: FBT001, FBT002 - a flag
+    """Run a job: GRAPH [WORDS...] --out STORE, or a job file.
+
+    GRAPH is a shipped graph, the path of your own, or a job.yaml; `lensflow show GRAPH` lists its words.
+    Run the same command again to resume.
+    """
+    if _wants_help(context):
+        return
+    job = jobs.parse(context.args)
+    if job.settings.out is None:
+        raise BadOption("say where to write with --out STORE.zarr")
+    _run(job.graph(**job.arguments), job.settings, as_json=json)
+
+
+def resume(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The store, or its run directory.")],
+    failed_only: Annotated[bool, typer.Option("--failed-only", help="Only the quarantined blocks.")] = False,  # noqa: FBT002
+    json: Json = False,  # noqa: FBT001, FBT002 - a flag
+) -> None:
+    """Go on with a run: the pending and damaged blocks only. Takes --cluster, --workers, --strict ... as submit does."""
+    directory = RunDirectory.of(run)
+    identity = directory.identity()
+    graph = load_graph(identity.graph)
+    given = jobs.ENGINE.validate(jobs.ENGINE.from_words(context.args, also=("--failed-only",)))
+    settings = dataclasses.replace(jobs.settings(**given), out=directory.out)  # type: ignore[arg-type]
+    _run(graph(**identity.arguments), settings, as_json=json, failed_only=failed_only)
+
+
+def _run(
+    data: xr.Dataset | xr.DataTree, settings: jobs.Settings, *, as_json: bool, failed_only: bool = False
+) -> None:
+    """Run on the cluster the settings name, say where it can be watched, and exit with the outcome's code."""
+    assert settings.out is not None  # noqa: S101 - the callers have seen to it
+    directory = RunDirectory.of(settings.out)
+    check(directory, Work.of(data), accept_changes=settings.accept_changes)  # before a cluster is started
+    with cluster(settings.cluster, **settings.cluster_options) as client:
+
+        def tell(found: Plan) -> None:
+            if not as_json:
+                sys.stderr.write(f"{found}\ndashboard  {client.dashboard_link}\n")
+
+        run = run_data(
+            data, settings.out, client=client, planned=tell, failed_only=failed_only, **settings.run_options
+        )
+    finish(run, as_json=as_json)
+
+
+def finish(run: Run, *, as_json: bool) -> None:
+    """Print where a run stands and exit with its code."""
+    status = run.status
+    described: dict[str, Any] = {**dataclasses.asdict(status), "report": str(run.directory.report)}
+    text = f"{status}\nreport: {run.directory.report}"
+    for one in run.failed.itertuples():
+        text += f"\nquarantined {one.block}: {one.exception}: {one.message}"
+    emit(described, text, as_json=as_json)
+    raise typer.Exit(CODES.get(status.standing, 1))
+
+
+def _wants_help(context: typer.Context) -> bool:
+    """Answer ``submit GRAPH --help`` with the graph's own words, ``submit --help`` with the command's."""
+    if "--help" not in context.args and "-h" not in context.args:
+        return False
+    named = [word for word in context.args if not word.startswith("-")]
+    if named and not named[0].endswith((".yaml", ".yml")):
+        show(named[0])
+    else:
+        sys.stdout.write(context.get_help() + "\n")
+    return True
+
+
+def _threads(settings: jobs.Settings) -> int:
+    return int(_options(settings).get("threads_per_worker") or 1)
+
+
+def _memory(settings: jobs.Settings) -> int | None:
+    """Return the memory a worker would have, bytes, as far as the profile says so."""
+    wanted = _options(settings)
+    limit = wanted.get("memory_limit", "auto")
+    if limit == "auto":
+        return int(psutil.virtual_memory().total / (wanted.get("n_workers") or psutil.cpu_count() or 1))
+    return int(parse_bytes(limit)) if limit else None
+
+
+def _options(settings: jobs.Settings) -> dict[str, Any]:
+    if "://" in settings.cluster:
+        return {"memory_limit": settings.memory}
+    options = profile(settings.cluster)["lensflow"]["cluster"].get("options", {})
+    return {**options, **settings.cluster_options}
