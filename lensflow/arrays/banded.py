@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lensflow.arrays.lowrank import GROUP, RANK, Blocks, Kernel, basis, blur_group, group_matrix, transfers
+from lensflow.arrays.kernel import Blocks, Kernel
+from lensflow.arrays.lowrank import GROUP, RANK, basis, blur_group, group_matrix, transfers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,7 @@ class AxisBlur:
         if coarse is None or self.vectors is None or self.matrix is None:
             return None
         out = np.empty(((end - begin) * self.vectors.shape[1], coarse.shape[1]))
-        blur_group(self.matrix, coarse, self.blocks.first, begin, end, out)
+        blur_group(self.matrix, coarse, self.blocks.first, (begin, end), out)
         return out.astype(np.float32)
 
     def near(self, rows: Rows, b: int, far: F4 | None, out: F4) -> None:
@@ -166,5 +167,5 @@ def blur_banded(read: Callable[[slice, slice], F4], y: AxisBlur, x: AxisBlur, ou
 
 
 def _shifted(blocks: Blocks, begin: int, end: int) -> Blocks:
-    """The same blocks counted from pixel `begin` of an axis cut at `end`."""
+    """Count the blocks from pixel `begin` of an axis cut at `end`."""
     return Blocks(blocks.size, end - begin, blocks.lo - begin, blocks.hi - begin, blocks.reach)

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lensflow.arrays.banded import AxisBlur, blur_banded
-from lensflow.arrays.lowrank import Blocks, Kernel, Smoother, slab, zero_filled
+from lensflow.arrays.kernel import Blocks, Kernel, all_finite, full_coverage, slab, validity, zero_filled
+from lensflow.arrays.lowrank import Smoother
 from lensflow.errors import BadInput, BadOption
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 SIGMA_RANGE = (0.5, 200.0)  # px
 LOWRANK_SIGMA = 12.0  # px; narrower kernels gain nothing from coarse blocks
-PASS_BYTES = 1 << 24  # coarse grids up to this size need no splitting into passes
+PASS_BYTES = 1 << 22  # coarse grids up to this size need no splitting into passes
 
 
 def gaussian_blur(
@@ -67,17 +68,15 @@ def gaussian_blur(
     kernel = _kernel(sigma, radius)
     area = _window(image, window)
     out = np.empty(_shape(area), np.float32)
-    if not _smooth(kernel):
-        _banded(image, kernel, area, _plain, out)
-        finite = _all_finite(out, ((0, out.shape[0]), (0, out.shape[1])))
-        return out if finite else _not_finite(image)
-    for part, rows in _passes(kernel, image, area):
-        smoother = Smoother.plan(kernel, image.shape, part)
-        with np.errstate(invalid="ignore", over="ignore"):
-            coarse, _ = smoother.coarse(image, masked=False)
-            if not np.isfinite(coarse.sum(dtype=np.float64)):
-                _not_finite(image)
-        smoother.refine(coarse, out[rows])
+    if _is_smooth(kernel):
+        finite = _lowrank(image, kernel, area, out)
+    else:
+        _banded(image, kernel, area, out)
+        finite = all_finite(out, (0, out.shape[0]), (0, out.shape[1]))
+    if not finite:
+        raise BadInput(
+            f"image {image.shape} holds NaN or infinite pixels: expected finite; use gaussian_blur_masked."
+        )
     return out
 
 
@@ -109,21 +108,10 @@ def gaussian_blur_masked(
     kernel = _kernel(sigma, radius)
     area = _window(image, window)
     flux, coverage = np.empty(_shape(area), np.float32), np.empty(_shape(area), np.float32)
-    if not _smooth(kernel):
+    if _is_smooth(kernel):
+        _lowrank(image, kernel, area, flux, coverage)
+    else:
         _masked_banded(image, kernel, area, flux, coverage)
-        return flux, coverage
-    for part, rows in _passes(kernel, image, area):
-        smoother = Smoother.plan(kernel, image.shape, part)
-        with np.errstate(invalid="ignore", over="ignore"):
-            coarse, valid = smoother.coarse(image, masked=True)
-        if valid is not None and not valid.any():
-            flux[rows], coverage[rows] = 0.0, 0.0
-            continue
-        smoother.refine(coarse, flux[rows])
-        if valid is None:
-            _full_coverage(kernel, image.shape, part, coverage[rows])
-        else:
-            smoother.refine(valid, coverage[rows], limit=(0.0, 1.0))
     return flux, coverage
 
 
@@ -152,18 +140,13 @@ def gaussian_blur_variance(
         If sigma, radius, window or the kind of the image is out of range.
     """
     plain = _kernel(sigma, radius)
-    weights = plain.gaussian(np.arange(-plain.reach, plain.reach + 1))
-    kernel = Kernel(sigma / math.sqrt(2.0), radius, float((weights**2).sum()))
+    kernel = Kernel(sigma / math.sqrt(2.0), plain.radius, float((plain.weights**2).sum()))
     area = _window(variance, window)
     out = np.empty(_shape(area), np.float32)
-    if not _smooth(kernel):
-        _banded(variance, kernel, area, _filled, out)
-        return out
-    for part, rows in _passes(kernel, variance, area):
-        smoother = Smoother.plan(kernel, variance.shape, part)
-        with np.errstate(invalid="ignore", over="ignore"):
-            coarse, _ = smoother.coarse(variance, masked=True)
-        smoother.refine(coarse, out[rows])
+    if _is_smooth(kernel):
+        _lowrank(variance, kernel, area, out, fill=True)
+    else:
+        _banded(variance, kernel, area, out, zero_filled)
     return out
 
 
@@ -199,78 +182,83 @@ def _shape(area: Window) -> tuple[int, int]:
     return y1 - y0, x1 - x0
 
 
-def _smooth(kernel: Kernel) -> bool:
+def _is_smooth(kernel: Kernel) -> bool:
     return kernel.smooth and kernel.sigma >= LOWRANK_SIGMA
 
 
 def _passes(kernel: Kernel, image: NDArray[Any], area: Window) -> Iterator[tuple[Window, slice]]:
-    """Split the window into rows so that the coarse grids stay below a fifth of the image.
+    """Split the window into rows so that the coarse grids stay below 15 % of the image.
 
     Narrow kernels have coarse grids almost as fine as the image; but then the halo of a pass is short.
     """
     (y0, y1), columns = area
     coarse = 2 * 8 * image.size * Smoother.density(kernel)  # bytes: flux and validity in float64
-    count = math.ceil(coarse / max(PASS_BYTES, 0.2 * 4 * image.size))
+    count = math.ceil(coarse / max(PASS_BYTES, 0.15 * 4 * image.size))
     step = max(-(-(y1 - y0) // count), 4 * kernel.reach)
     for begin in range(y0, y1, step):
         end = min(begin + step, y1)
         yield ((begin, end), columns), slice(begin - y0, end - y0)
 
 
-def _banded(image: NDArray[Any], kernel: Kernel, area: Window, view: Callable[[F4], F4], out: F4) -> None:
-    """Blur view(image) by bands."""
+def _lowrank(
+    image: NDArray[Any],
+    kernel: Kernel,
+    area: Window,
+    flux: F4,
+    coverage: F4 | None = None,
+    *,
+    fill: bool = False,
+) -> bool:
+    """Blur through low-rank blocks; invalid pixels count as zero with a coverage or `fill`.
+
+    Returns False, at once, if there are invalid pixels that do not.
+    """
+    masked = fill or coverage is not None
+    for part, rows in _passes(kernel, image, area):
+        smoother = Smoother.plan(kernel, image.shape, part)
+        with np.errstate(invalid="ignore", over="ignore"):
+            coarse, valid = smoother.coarse(image, masked=masked)
+            if not masked and not np.isfinite(coarse.sum()):
+                return False
+        if valid is not None and not valid.any():
+            flux[rows] = 0.0
+        else:
+            smoother.refine(coarse, flux[rows])
+        if coverage is None:
+            continue
+        if valid is None:
+            full_coverage(kernel, image.shape, part, coverage[rows])
+        elif valid.any():
+            smoother.refine(valid, coverage[rows], limit=(0.0, 1.0))
+        else:
+            coverage[rows] = 0.0
+    return True
+
+
+def _banded(
+    image: NDArray[Any], kernel: Kernel, area: Window, out: F4, view: Callable[[F4], F4] | None = None
+) -> None:
+    """Blur the image, or the `view` of its slabs, by bands."""
     y, x = (AxisBlur.plan(kernel, n, lo, hi) for n, (lo, hi) in zip(image.shape, area, strict=True))
+
+    def read(rows: slice, columns: slice) -> F4:
+        part = slab(image, rows, columns)
+        return part if view is None else view(part)
+
     with np.errstate(invalid="ignore", over="ignore"):
-        blur_banded(lambda rows, columns: view(slab(image, rows, columns)), y, x, out)
+        blur_banded(read, y, x, out)
 
 
 def _masked_banded(image: NDArray[Any], kernel: Kernel, area: Window, flux: F4, coverage: F4) -> None:
     """Blur values and validity by bands; the closed form where all pixels are valid."""
     y, x = (Blocks(1, n, lo, hi, kernel.reach) for n, (lo, hi) in zip(image.shape, area, strict=True))
-    if _all_finite(image, (y.inputs, x.inputs)):
-        _banded(image, kernel, area, _plain, flux)
-        _full_coverage(kernel, image.shape, area, coverage)
+    if all_finite(image, y.inputs, x.inputs):
+        _banded(image, kernel, area, flux)
+        full_coverage(kernel, image.shape, area, coverage)
         return
-    _banded(image, kernel, area, _valid, coverage)
+    _banded(image, kernel, area, coverage, validity)
     np.clip(coverage, 0.0, 1.0, out=coverage)
     if coverage.any():
-        _banded(image, kernel, area, _filled, flux)
+        _banded(image, kernel, area, flux, zero_filled)
     else:
         flux[...] = 0.0
-
-
-def _full_coverage(kernel: Kernel, shape: tuple[int, int], area: Window, out: F4) -> None:
-    """Coverage where all pixels are valid: the product of the sums of the weights inside each axis."""
-    k = np.arange(-kernel.reach, kernel.reach + 1)
-    total = np.concatenate([[0.0], np.cumsum(kernel.gaussian(k))])
-    sides = []
-    for n, (lo, hi) in zip(shape, area, strict=True):
-        at = np.arange(lo, hi)
-        upper = np.minimum(n - 1 - at, kernel.reach) + kernel.reach + 1
-        lower = kernel.reach - np.minimum(at, kernel.reach)
-        sides.append((total[upper] - total[lower]).astype(np.float32))
-    np.multiply(sides[0][:, None], sides[1], out=out)
-
-
-def _all_finite(image: NDArray[Any], area: Window) -> bool:
-    (y0, y1), (x0, x1) = area
-    columns = slice(x0, x1)
-    return all(bool(np.isfinite(image[a : min(a + 128, y1), columns]).all()) for a in range(y0, y1, 128))
-
-
-def _plain(part: F4) -> F4:
-    return part
-
-
-def _filled(part: F4) -> F4:
-    return zero_filled(part)
-
-
-def _valid(part: F4) -> F4:
-    return np.isfinite(part).astype(np.float32)
-
-
-def _not_finite(image: NDArray[Any]) -> F4:
-    raise BadInput(
-        f"image {image.shape} holds NaN or infinite pixels: expected finite ones; use gaussian_blur_masked."
-    )

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from lensflow.arrays.kernel import Blocks, Kernel, slab
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     F4 = NDArray[np.float32]
@@ -29,93 +29,6 @@ if TYPE_CHECKING:
 RANK = 8  # numbers kept of a block; a multiple of 4 suits BLAS
 BLOCK_PER_SIGMA = 1.2  # D/sigma at which rank 8 leaves 6e-8 of the peak
 GROUP = 8  # blocks blurred by one matrix product
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """The truncated Gaussian total * exp(-k^2 / 2 sigma^2) / sum over abs(k) <= radius."""
-
-    sigma: float
-    radius: int
-    total: float = 1.0
-
-    @property
-    def smooth(self) -> bool:
-        """Whether the cut at the radius is invisible: exp(-18) = 1.5e-8 of the peak."""
-        return 6.0 * self.sigma <= self.radius
-
-    @property
-    def reach(self) -> int:
-        """Largest distance, px, at which a pixel counts."""
-        return int(min(self.radius, np.ceil(6.0 * self.sigma)))
-
-    def gaussian(self, offset: NDArray[np.int64]) -> F8:
-        """Weights at the offsets, px, without the cut."""
-        k = np.arange(-self.reach, self.reach + 1)
-        peak = self.total / np.exp(-0.5 * (k / self.sigma) ** 2).sum()
-        weights: F8 = peak * np.exp(-0.5 * (offset / self.sigma) ** 2)
-        return weights
-
-    def toeplitz(self, rows: int, columns: int, offset: int, *, cut: bool) -> F8:
-        """Matrix w(offset + row - column), zero beyond the reach if `cut`."""
-        k = offset + np.arange(1 - columns, rows)
-        weights = self.gaussian(k)
-        if cut:
-            weights[np.abs(k) > self.reach] = 0.0
-        return weights[np.arange(rows)[:, None] - np.arange(columns) + columns - 1]
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Blocks of `size` px along one axis; block 0 begins where the wanted window does.
-
-    Output blocks are 0 .. count-1 (the last may be short), input blocks first .. last-1 are those
-    within reach that overlap the axis of `length` px.
-    """
-
-    size: int
-    length: int
-    lo: int
-    hi: int
-    reach: int
-
-    @property
-    def count(self) -> int:
-        return -(-(self.hi - self.lo) // self.size)
-
-    @property
-    def inputs(self) -> tuple[int, int]:
-        """Range of input pixels within reach of the window."""
-        return max(0, self.lo - self.reach), min(self.length, self.hi + self.reach)
-
-    @property
-    def first(self) -> int:
-        return (self.inputs[0] - self.lo) // self.size
-
-    @property
-    def last(self) -> int:
-        return -((self.lo - self.inputs[1]) // self.size)
-
-    @property
-    def number(self) -> int:
-        return self.last - self.first
-
-    @property
-    def origin(self) -> int:
-        """Pixel index, possibly negative, at which input block `first` begins."""
-        return self.lo + self.first * self.size
-
-    def sources(self) -> Iterator[tuple[int, int, int]]:
-        """Input blocks as (start, stop, pixels of the block that lie before start)."""
-        begin, end = self.inputs
-        for k in range(self.first, self.last):
-            start = self.lo + k * self.size
-            a, b = max(start, begin), min(start + self.size, end)
-            yield a, b, a - start
-
-    def targets(self, b: int) -> slice:
-        """Rows of output block `b` within the window."""
-        return slice(b * self.size, min((b + 1) * self.size, self.hi - self.lo))
 
 
 def basis(kernel: Kernel, size: int, rank: int) -> F4:
@@ -156,12 +69,13 @@ def group_matrix(t: F8) -> F8:
     return matrix.reshape(GROUP * rank, -1)
 
 
-def blur_group(matrix: F8, coarse: F8 | F4, first: int, begin: int, end: int, out: F8) -> None:
-    """Blur coarse blocks along axis 0: output blocks begin .. end-1 (at most GROUP) into `out`.
+def blur_group(matrix: F8, coarse: F8 | F4, first: int, group: tuple[int, int], out: F8) -> None:
+    """Blur coarse blocks along axis 0: output blocks of the half-open `group`, at most GROUP, into `out`.
 
     `coarse` holds input blocks from index `first` on; blocks outside it are zero.
     """
     rank = matrix.shape[0] // GROUP
+    begin, end = group
     distance = (matrix.shape[1] // rank - GROUP) // 2
     lo = max(begin - distance, first)
     hi = min(end + distance, first + coarse.shape[0] // rank)
@@ -172,15 +86,6 @@ def blur_group(matrix: F8, coarse: F8 | F4, first: int, begin: int, end: int, ou
     np.matmul(
         matrix[: (end - begin) * rank, columns], coarse[(lo - first) * rank : (hi - first) * rank], out=out
     )
-
-
-def slab(image: NDArray[Any], rows: slice, columns: slice) -> F4:
-    """Part of the image as native float32 with contiguous rows; a view where it is that already."""
-    part = image[rows, columns]
-    if part.dtype == np.float32 and part.dtype.isnative and part.strides[1] == part.itemsize:
-        return part
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(part, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -211,7 +116,8 @@ class Smoother:
 
     @property
     def rank(self) -> int:
-        return self.vectors.shape[1]
+        """Numbers a block."""
+        return int(self.vectors.shape[1])
 
     def coarse(self, image: NDArray[Any], *, masked: bool) -> tuple[F8, F8 | None]:
         """Project the image onto the blocks: (coarse image, coarse validity).
@@ -262,11 +168,11 @@ class Smoother:
         for begin in range(0, self.y.count, GROUP):
             end = min(begin + GROUP, self.y.count)
             n = (end - begin) * rank
-            blur_group(self.matrix, coarse, self.y.first, begin, end, narrow[:n])
+            blur_group(self.matrix, coarse, self.y.first, (begin, end), narrow[:n])
             for left in range(0, self.x.count, GROUP):
                 right = min(left + GROUP, self.x.count)
                 target = wide[:n, left * rank : right * rank]
-                blur_group(self.matrix, narrow[:n].T, self.x.first, left, right, target.T)
+                blur_group(self.matrix, narrow[:n].T, self.x.first, (left, right), target.T)
             strip = (wide[:n].astype(np.float32).reshape(-1, rank) @ self.vectors.T).reshape(
                 n, self.x.count * size
             )
@@ -288,6 +194,7 @@ class Cleaner:
 
     @classmethod
     def of_shape(cls, rows: int, columns: int) -> Cleaner:
+        """Reserve the space for blocks of this shape."""
         shape = rows, columns
         return cls(np.empty(shape, np.bool_), np.empty(shape, np.int32), np.empty(shape, np.float32))
 
@@ -302,8 +209,3 @@ class Cleaner:
         np.copyto(pixels, finite)
         np.matmul(weights, pixels, out=out[1])
         return not finite.all()
-
-
-def zero_filled(part: F4) -> F4:
-    """The pixels with 0 where not finite: a product of bit patterns, twice as fast as numpy.where."""
-    return np.multiply(part.view(np.int32), np.isfinite(part).astype(np.int32)).view(np.float32)
