@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     F8 = NDArray[np.float64]
     Rows = Callable[[int, int], F4]  # (start, stop) -> these rows of the source
 
-SHORT = 72  # px: a kernel that reaches no farther is applied as one dense band
+SHORT = 48  # px: a kernel that reaches no farther is applied as one dense band
 BAND = 64  # rows of an output block of a short kernel
 
 
@@ -95,9 +95,10 @@ class AxisBlur:
             np.matmul(self.vectors[: len(out)], far, out=out)
             written = True
         start = self.blocks.lo + b * self.blocks.size
+        first, last = self.blocks.inputs  # beyond, pixels have no weight and may be NaN
         for band in self.bands:
             begin = start + band.offset
-            lo, hi = max(begin, 0), min(begin + band.matrix.shape[1], self.blocks.length)
+            lo, hi = max(begin, first), min(begin + band.matrix.shape[1], last)
             if lo >= hi:
                 continue
             matrix = band.matrix[: len(out), lo - begin : hi - begin]

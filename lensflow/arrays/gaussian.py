@@ -4,8 +4,8 @@ The kernel along each axis is w_k = exp(-k^2 / 2 sigma^2) / sum over abs(k) <= r
 the same answer, within 1e-6 of its peak of a float64 reference:
 
 ==========================  =====================================================
-sigma < 12                  one dense band a block of rows (`banded`)
-12 <= sigma <= radius / 6   low-rank blocks along both axes (`lowrank`)
+sigma < 8                   one dense band a block of rows (`banded`)
+8 <= sigma <= radius / 6    low-rank blocks along both axes (`lowrank`)
 sigma > radius / 6          low-rank blocks inside, dense bands at the cut (`banded`)
 ==========================  =====================================================
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Window = tuple[tuple[int, int], tuple[int, int]]
 
 SIGMA_RANGE = (0.5, 200.0)  # px
-LOWRANK_SIGMA = 12.0  # px; narrower kernels gain nothing from coarse blocks
+LOWRANK_SIGMA = 8.0  # px; narrower kernels gain nothing from coarse blocks
 PASS_BYTES = 1 << 22  # coarse grids up to this size need no splitting into passes
 
 
@@ -157,7 +157,7 @@ def _kernel(sigma: float, radius: int) -> Kernel:
         raise BadOption(
             f"sigma is {sigma!r} px: expected {low:g} to {high:g} px; rescale the image or sigma."
         )
-    if int(radius) != radius or radius < 1:
+    if not (radius >= 1 and float(radius).is_integer()):
         raise BadOption(f"radius is {radius!r} px: expected an integer of at least 1, say 6 sigma.")
     return Kernel(float(sigma), int(radius))
 
@@ -192,7 +192,8 @@ def _passes(kernel: Kernel, image: NDArray[Any], area: Window) -> Iterator[tuple
     Narrow kernels have coarse grids almost as fine as the image; but then the halo of a pass is short.
     """
     (y0, y1), columns = area
-    coarse = 2 * 8 * image.size * Smoother.density(kernel)  # bytes: flux and validity in float64
+    size, rank = Smoother.block(kernel)
+    coarse = 2 * 8 * image.size * (rank / size) ** 2  # bytes: flux and validity in float64
     count = math.ceil(coarse / max(PASS_BYTES, 0.15 * 4 * image.size))
     step = max(-(-(y1 - y0) // count), 4 * kernel.reach)
     for begin in range(y0, y1, step):

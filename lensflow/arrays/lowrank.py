@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     F8 = NDArray[np.float64]
 
 RANK = 8  # numbers kept of a block; a multiple of 4 suits BLAS
-BLOCK_PER_SIGMA = 1.2  # D/sigma at which rank 8 leaves 6e-8 of the peak
+SHAPES = (
+    (20.0, 1.2, RANK),
+    (0.0, 2.8, 12),
+)  # from this sigma on, D / sigma and rank: 6e-8 of the peak is left
 GROUP = 8  # blocks blurred by one matrix product
 
 
@@ -103,16 +106,17 @@ class Smoother:
         cls, kernel: Kernel, shape: tuple[int, int], window: tuple[tuple[int, int], tuple[int, int]]
     ) -> Smoother:
         """Choose blocks and matrices for an image of `shape`, of which `window` is wanted."""
-        size = int(BLOCK_PER_SIGMA * kernel.sigma)
-        q = basis(kernel, size, RANK)
+        size, rank = cls.block(kernel)
+        q = basis(kernel, size, rank)
         t = transfers(kernel, q, (kernel.reach + size - 1) // size)
         y, x = (Blocks(size, n, lo, hi, kernel.reach) for n, (lo, hi) in zip(shape, window, strict=True))
         return cls(kernel, y, x, q, group_matrix(t))
 
     @staticmethod
-    def density(kernel: Kernel) -> float:
-        """Coarse pixels for each pixel of the image."""
-        return float(RANK / int(BLOCK_PER_SIGMA * kernel.sigma)) ** 2
+    def block(kernel: Kernel) -> tuple[int, int]:
+        """Pixels and numbers a block: small ones are fastest, large ones make the coarser grid."""
+        ratio, rank = next((ratio, rank) for sigma, ratio, rank in SHAPES if kernel.sigma >= sigma)
+        return int(ratio * kernel.sigma), rank
 
     @property
     def rank(self) -> int:
