@@ -9,7 +9,7 @@ sigma < 8                   one dense band a block of rows (`banded`)
 sigma > radius / 6          low-rank blocks inside, dense bands at the cut (`banded`)
 ==========================  =====================================================
 
-All of them are BLAS products on slabs of the image, in float32, without a temporary of its size.
+All are BLAS products on slabs of the image, in float32, without a temporary of its size.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     F4 = NDArray[np.float32]
     Window = tuple[tuple[int, int], tuple[int, int]]
 
-SIGMA_RANGE = (0.5, 200.0)  # px
 LOWRANK_SIGMA = 8.0  # px; narrower kernels gain nothing from coarse blocks
 PASS_BYTES = 1 << 22  # coarse grids up to this size need no splitting into passes
 
@@ -65,7 +64,7 @@ def gaussian_blur(
     BadInput
         If the image is not finite: use :func:`gaussian_blur_masked` for such images.
     """
-    kernel = _kernel(sigma, radius)
+    kernel = Kernel.checked(sigma, radius)
     area = _window(image, window)
     out = np.empty(_shape(area), np.float32)
     if _is_smooth(kernel):
@@ -105,7 +104,7 @@ def gaussian_blur_masked(
     BadOption
         If sigma, radius, window or the kind of the image is out of range.
     """
-    kernel = _kernel(sigma, radius)
+    kernel = Kernel.checked(sigma, radius)
     area = _window(image, window)
     flux, coverage = np.empty(_shape(area), np.float32), np.empty(_shape(area), np.float32)
     if _is_smooth(kernel):
@@ -139,7 +138,7 @@ def gaussian_blur_variance(
     BadOption
         If sigma, radius, window or the kind of the image is out of range.
     """
-    plain = _kernel(sigma, radius)
+    plain = Kernel.checked(sigma, radius)
     kernel = Kernel(sigma / math.sqrt(2.0), plain.radius, float((plain.weights**2).sum()))
     area = _window(variance, window)
     out = np.empty(_shape(area), np.float32)
@@ -148,18 +147,6 @@ def gaussian_blur_variance(
     else:
         _banded(variance, kernel, area, out, zero_filled)
     return out
-
-
-def _kernel(sigma: float, radius: int) -> Kernel:
-    """Check the two options."""
-    low, high = SIGMA_RANGE
-    if not low <= sigma <= high:
-        raise BadOption(
-            f"sigma is {sigma!r} px: expected {low:g} to {high:g} px; rescale the image or sigma."
-        )
-    if not (radius >= 1 and float(radius).is_integer()):
-        raise BadOption(f"radius is {radius!r} px: expected an integer of at least 1, say 6 sigma.")
-    return Kernel(float(sigma), int(radius))
 
 
 def _window(image: NDArray[Any], window: Window | None) -> Window:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lensflow.errors import BadOption
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
     F4 = NDArray[np.float32]
     F8 = NDArray[np.float64]
+
+SIGMA_RANGE = (0.5, 200.0)  # px
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,16 @@ class Kernel:
     sigma: float
     radius: int
     total: float = 1.0
+
+    @classmethod
+    def checked(cls, sigma: float, radius: int) -> Kernel:
+        """Refuse a width or radius, px, out of range."""
+        low, high = SIGMA_RANGE
+        if not low <= sigma <= high:
+            raise BadOption(f"sigma is {sigma!r} px: expected {low:g} to {high:g} px; rescale the image.")
+        if not (radius >= 1 and float(radius).is_integer()):
+            raise BadOption(f"radius is {radius!r} px: expected an integer of at least 1, say 6 sigma.")
+        return cls(float(sigma), int(radius))
 
     @property
     def smooth(self) -> bool:
