@@ -27,7 +27,10 @@ def run(path: Path) -> dict[str, object]:
         sys.exit(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.modules.pop(spec.name, None)  # so that its functions reach workers by value
     return module.compare()  # type: ignore[no-any-return]
 
 

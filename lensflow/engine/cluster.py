@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import dask
 import yaml
 from distributed import Client
@@ -105,6 +106,33 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def probe(client: Client, tasks: object) -> None:
+    """Let one worker unpack some tasks before any is sent: a task that a worker cannot unpack hangs Dask for ever.
+
+    Raises
+    ------
+    BadInput
+        If the worker lacks a module that the graph's functions come from.
+    """
+    packed = cloudpickle.dumps(tasks)
+    worker = next(iter(client.nthreads()), None)
+    problem = client.run(_unpack, packed, workers=[worker]).get(worker) if worker else None
+    if problem:
+        raise BadInput(
+            f"the workers cannot load the graph's functions ({problem}): install what is missing where the workers"
+            " run, or put the functions into the graph file itself"
+        )
+
+
+def _unpack(packed: bytes) -> str | None:
+    """Return why a worker cannot unpack what it is to run, None if it can."""
+    try:
+        cloudpickle.loads(packed)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the driver reports it
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def slots(client: Client) -> int:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import heapq
 import queue
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from dask.highlevelgraph import HighLevelGraph
 
 from lensflow import events
 from lensflow.engine.quarantine import Failure, Policy, run_alone
@@ -77,6 +80,8 @@ class Drive:
         Who hears of it, when to give up, and whether to stop.
     window
         Blocks in flight at most.
+    batch
+        Blocks sent together at most; large ones go one by one, so that workers keep to their order.
     memory_limit
         Bytes for a block that is run alone, None for no limit.
     """
@@ -88,9 +93,11 @@ class Drive:
     policy: Policy
     interrupt: Interrupt
     window: int
+    batch: int = 1
     memory_limit: int | None = None
     strict: bool = False
     _news: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
+    _fresh: deque[Attempt] = field(default_factory=deque)
     _active: dict[Hashable, Attempt] = field(default_factory=dict)
     _later: list[tuple[float, int, Attempt]] = field(default_factory=list)
     _held: dict[Hashable, Future] = field(default_factory=dict)
@@ -110,17 +117,13 @@ class Drive:
         self._last = sharing(self.graph, self.blocks)
         for key, place in self._last.items():
             self._release_after.setdefault(place, []).append(key)
-        fresh = iter([Attempt(place, block) for place, block in enumerate(self.blocks)])
-        waiting: Attempt | None = next(fresh, None)
+        self._fresh = deque(Attempt(place, block) for place, block in enumerate(self.blocks))
         self.client.subscribe_topic(events.TOPIC, self._heard)
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="lensflow-alone") as self._executor:
-                while waiting or self._active or self._later or self._alone:
+                while self._fresh or self._active or self._later or self._alone:
                     if self.interrupt.count == 0:
-                        self._submit_due()
-                        while waiting and self._room():
-                            self._submit(waiting)
-                            waiting = next(fresh, None)
+                        self._fill()
                     elif self.interrupt.count > 1 or not (self._active or self._alone):
                         break
                     self._collect()
@@ -133,27 +136,32 @@ class Drive:
         """Whether every block has been written or given up."""
         return len(self._finished) == len(self.blocks)
 
-    def _room(self) -> bool:
-        return len(self._active) + self._alone < self.window
+    def _fill(self) -> None:
+        """Submit what may be tried again by now, then fresh blocks in order, until the window is full."""
+        while room := max(0, self.window - len(self._active) - self._alone):
+            if self._later and self._later[0][0] <= time.monotonic():
+                self._submit([heapq.heappop(self._later)[2]])
+            elif self._fresh:
+                count = min(room, self.batch, len(self._fresh))
+                self._submit([self._fresh.popleft() for _ in range(count)])
+            else:
+                return
 
-    def _submit_due(self) -> None:
-        while self._later and self._room() and self._later[0][0] <= time.monotonic():
-            self._submit(heapq.heappop(self._later)[2])
-
-    def _submit(self, attempt: Attempt) -> None:
-        """Send the tasks of a block that are not there yet; take hold of what later blocks need as well."""
-        key = self.graph.key(attempt.block)
+    def _submit(self, attempts: Sequence[Attempt]) -> None:
+        """Send the tasks of some blocks that are not there yet; take hold of what later blocks need as well."""
+        keys = [self.graph.key(attempt.block) for attempt in attempts]
+        first, last = attempts[0].place, attempts[-1].place
         self._drop_broken()
-        needed = self.graph.cut([key], self._held)
-        shared = [one for one in needed if self._last.get(one, -1) > attempt.place and not self._over(one)]
-        futures = self.client.get(needed, [key, *shared], sync=False, priority=-attempt.place)
-        self._held.update(zip(shared, futures[1:], strict=True))
-        attempt.future = futures[0]
-        self._active[key] = attempt
-        attempt.future.add_done_callback(lambda future: self._news.put(("block", future)))
-
-    def _over(self, key: Hashable) -> bool:
-        return self._last[key] in self._finished
+        needed = self.graph.cut(keys, self._held)
+        shared = [key for key in needed if self._last.get(key, -1) > last and self._last[key] not in self._finished]
+        # A HighLevelGraph is sent as it is; of a plain dict Dask would hash every task first, 2 ms a block.
+        layer = HighLevelGraph({"blocks": needed}, {"blocks": set()})
+        futures = self.client.get(layer, [*keys, *shared], sync=False, priority=-first)
+        self._held.update(zip(shared, futures[len(keys) :], strict=True))
+        for key, attempt, future in zip(keys, attempts, futures, strict=False):
+            attempt.future = future
+            self._active[key] = attempt
+            future.add_done_callback(lambda done: self._news.put(("block", done)))
 
     def _drop_broken(self) -> None:
         """Forget shared results that failed or were lost, so that they are computed anew."""

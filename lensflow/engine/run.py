@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from distributed import Client, get_client
 
 from lensflow.engine import store
-from lensflow.engine.cluster import cluster, slots, worker_memory
+from lensflow.engine.cluster import cluster, probe, slots, worker_memory
 from lensflow.engine.drive import Drive, Interrupt
 from lensflow.engine.journal import Log, State
 from lensflow.engine.listen import Recorder
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from lensflow.engine.blocks import Block
 
 WINDOW = 3  # blocks in flight for each worker thread
-MIN_WINDOW = 4
+SMALL_WINDOW = 24  # the same where blocks are so small that sending them is what takes the time
+SMALL_BATCH = 16  # blocks sent in one message
+SMALL_BLOCK = 1 << 20  # bytes
 
 OnError = Literal["quarantine", "raise"]
 Outcome = Literal["done", "quarantined", "interrupted", "failed"]
@@ -125,6 +127,7 @@ def run(  # noqa: D417 - the options are those of Options
         graph = lower(work.tree, work.grids, directory.out, token)
         plan = plan_work(work, graph, _threads(client))
         plan.check(worker_memory(client))
+        probe(client, graph.cut([graph.key(work.blocks[0])]))
         if planned:
             planned(plan)
         stack.enter_context(_claimed(directory))
@@ -260,7 +263,8 @@ class _Session:
 
     def _blocks(self, graph: Any, pending: list[Block], recorder: Recorder) -> Outcome:  # noqa: ANN401
         interrupt = Interrupt()
-        window = self.options.window or max(MIN_WINDOW, WINDOW * slots(self.client))
+        small = max(block.nbytes for block in self.work.blocks) <= SMALL_BLOCK
+        window = self.options.window or (SMALL_WINDOW if small else WINDOW) * max(2, slots(self.client))
         drive = Drive(
             self.client,
             graph,
@@ -269,6 +273,7 @@ class _Session:
             Policy(self.options.retries),
             interrupt,
             window,
+            batch=SMALL_BATCH if small else 1,
             memory_limit=worker_memory(self.client),
             strict=self.options.strict,
         )
