@@ -15,7 +15,7 @@ Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 VERBS = ("simulate", "export", "picture", "inputs")
 
 
-def list_graphs(json: Json = False) -> None:  # noqa: FBT001, FBT002 - a flag
+def list_graphs(json: Json = False) -> None:  # noqa: FBT002 - a flag
     """Show the graphs and cluster profiles that come with lensflow."""
     graphs = {name: summary(path) for name, path in shipped().items()}
     width = max(map(len, graphs), default=0)
@@ -26,7 +26,7 @@ def list_graphs(json: Json = False) -> None:  # noqa: FBT001, FBT002 - a flag
 
 def show(
     name: Annotated[str, typer.Argument(metavar="GRAPH", help="Name of a shipped graph, or path of a file.")],
-    json: Json = False,  # noqa: FBT001, FBT002 - a flag
+    json: Json = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Show a graph's help: what it does and every word it takes."""
     found = graph(name)

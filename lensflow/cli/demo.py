@@ -26,7 +26,7 @@ def demo(
     name: Annotated[str, typer.Argument(metavar="[GRAPH]", help="A graph whose file has a DEMO.")] = DEFAULT,
     folder: Annotated[Path, typer.Option(help="Where to put everything.")] = Path("demo"),
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 2,
-    json: Json = False,  # noqa: FBT001, FBT002 - a flag
+    json: Json = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Simulate a small field, run the graph on it with live progress, verify it, write report and pictures."""
     made = graph(name)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CODES = {"done": 0, "quarantined": 4, "interrupted": 130}
 
 
-def plan(context: typer.Context, json: Json = False) -> None:  # noqa: FBT001, FBT002 - a flag
+def plan(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 - a flag
     """Show what a job would do: blocks, tasks, bytes, memory; exit 3 if it cannot fit.
 
     GRAPH [WORDS...]: the words are those of `lensflow show GRAPH`, or of a job file.
@@ -44,7 +44,7 @@ def plan(context: typer.Context, json: Json = False) -> None:  # noqa: FBT001, F
     found.check(_memory(job.settings))
 
 
-def submit(context: typer.Context, json: Json = False) -> None:  # noqa: FBT001, FBT002 - a flag
+def submit(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 - a flag
     """Run a job: GRAPH [WORDS...] --out STORE, or a job file.
 
     GRAPH is a shipped graph, the path of your own, or a job.yaml; `lensflow show GRAPH` lists its words.
@@ -62,9 +62,9 @@ def resume(
     context: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="The store, or its run directory.")],
     failed_only: Annotated[bool, typer.Option("--failed-only", help="Only the quarantined blocks.")] = False,  # noqa: FBT002
-    json: Json = False,  # noqa: FBT001, FBT002 - a flag
+    json: Json = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Go on with a run: the pending and damaged blocks only. Takes --cluster, --workers, --strict ... as submit does."""
+    """Go on with a run: the pending and damaged blocks only. Takes --cluster, --workers ... as submit does."""
     directory = RunDirectory.of(run)
     identity = directory.identity()
     graph = load_graph(identity.graph)
@@ -73,9 +73,7 @@ def resume(
     _run(graph(**identity.arguments), settings, as_json=json, failed_only=failed_only)
 
 
-def _run(
-    data: xr.Dataset | xr.DataTree, settings: jobs.Settings, *, as_json: bool, failed_only: bool = False
-) -> None:
+def _run(data: xr.Dataset | xr.DataTree, settings: jobs.Settings, *, as_json: bool, failed_only: bool = False) -> None:
     """Run on the cluster the settings name, say where it can be watched, and exit with the outcome's code."""
     assert settings.out is not None  # noqa: S101 - the callers have seen to it
     directory = RunDirectory.of(settings.out)
@@ -86,9 +84,7 @@ def _run(
             if not as_json:
                 sys.stderr.write(f"{found}\ndashboard  {client.dashboard_link}\n")
 
-        run = run_data(
-            data, settings.out, client=client, planned=tell, failed_only=failed_only, **settings.run_options
-        )
+        run = run_data(data, settings.out, client=client, planned=tell, failed_only=failed_only, **settings.run_options)
     finish(run, as_json=as_json)
 
 

@@ -17,7 +17,7 @@ RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The store, or its r
 MaybeRun = Annotated[str | None, typer.Argument(metavar="[RUN]", help="The store; default: all in this folder.")]
 
 
-def status(run: MaybeRun = None, json: Json = False) -> None:  # noqa: FBT001, FBT002 - a flag
+def status(run: MaybeRun = None, json: Json = False) -> None:  # noqa: FBT002 - a flag
     """Show where a run stands, from its journal: works while its driver is dead."""
     paths = [run] if run else sorted(map(str, Path.cwd().glob("*.run")))
     if not paths:
@@ -27,13 +27,13 @@ def status(run: MaybeRun = None, json: Json = False) -> None:  # noqa: FBT001, F
     emit(described[0] if run else described, "\n".join(map(str, found)), as_json=json)
 
 
-def report(run: RunPath, json: Json = False) -> None:  # noqa: FBT001, FBT002 - a flag
+def report(run: RunPath, json: Json = False) -> None:  # noqa: FBT002 - a flag
     """Write the report anew (HTML and JSON) and print its path."""
     path = Run.open(run).report()
     emit({"report": str(path), "json": str(path.with_suffix(".json"))}, str(path), as_json=json)
 
 
-def verify(run: RunPath, json: Json = False) -> None:  # noqa: FBT001, FBT002 - a flag
+def verify(run: RunPath, json: Json = False) -> None:  # noqa: FBT002 - a flag
     """Read every block back against its checksum; exit 0 clean, 1 damaged or unfinished, 4 quarantined blocks."""
     verdict = Run.open(run).verify()
     emit({**dataclasses.asdict(verdict), "clean": verdict.clean}, str(verdict), as_json=json)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def simulate(context: typer.Context, json: Json = False) -> None:  # noqa: FBT001, FBT002 - a flag
+def simulate(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 - a flag
     """Make input with a known truth: GRAPH OUT [WORDS...]; add --help for the words."""
     if not context.args or context.args[0].startswith("-"):
         raise BadOption("name a graph first: lensflow simulate GRAPH OUT")
@@ -33,7 +33,7 @@ def simulate(context: typer.Context, json: Json = False) -> None:  # noqa: FBT00
 def export(
     context: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="The store, or its run directory.")],
-    json: Json = False,  # noqa: FBT001, FBT002 - a flag
+    json: Json = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Write a finished store in the formats of its field: RUN OUT [WORDS...]; add --help for the words."""
     found = Run.open(run)

@@ -96,7 +96,8 @@ class Block:
     @property
     def nbytes(self) -> int:
         """Uncompressed bytes of the block, all variables together."""
-        return prod(part.stop - part.start for part in self.region) * self.grid.itemsize
+        sides: list[int] = [part.stop - part.start for part in self.region]
+        return prod(sides) * self.grid.itemsize
 
 
 def _starts(lengths: tuple[int, ...]) -> tuple[int, ...]:
@@ -132,6 +133,14 @@ def groups(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
     """Yield path (without leading slash) and own dataset of each group, parents first."""
     for node in tree.subtree:
         yield node.path.strip("/"), node.to_dataset(inherit=False)
+
+
+def dataset_of(tree: xr.DataTree, group: str) -> xr.Dataset:
+    """Return the own dataset of the group at a path without leading slash."""
+    node = tree[f"/{group}"]
+    if not isinstance(node, xr.DataTree):
+        raise BadInput(f"{group!r} is a variable, not a group")
+    return node.to_dataset(inherit=False)
 
 
 def grids(tree: xr.DataTree) -> list[Grid]:

@@ -184,7 +184,7 @@ class Drive:
         self.listener.tick(len(self._active) + self._alone)
 
     def _take(self, kind: str, what: Any, finished: list[Future]) -> None:  # noqa: ANN401 - tagged by kind
-        if kind == "block":
+        if kind == "block":  # of an attempt that still counts
             if what.key in self._active and self._active[what.key].future is what:
                 finished.append(what)
         elif kind == "note":

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
 SYNC = 1.0  # s: what a machine crash may take from the journal; a killed process loses nothing
 
@@ -33,7 +32,7 @@ class Log:
         _cut_torn_line(self._file)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         os.fsync(self._file)
         os.close(self._file)
 

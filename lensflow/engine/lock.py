@@ -16,7 +16,6 @@ from lensflow.errors import OutputError, RunLocked
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 BEAT = 10.0  # s between heartbeats
 SILENCE = 120.0  # s without a heartbeat after which a holder on another host counts as dead
@@ -51,7 +50,7 @@ class Lock:
             self._break_if_stale()
         raise RunLocked(f"{self.path}: others keep taking this lock; try again")
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         if self._beat is not None:
             self._beat.join()
@@ -73,7 +72,9 @@ class Lock:
         except FileExistsError:
             return False
         except OSError as error:
-            raise OutputError(f"{self.path.parent}: cannot be written ({error.strerror}); choose another --out") from error
+            raise OutputError(
+                f"{self.path.parent}: cannot be written ({error.strerror}); choose another --out"
+            ) from error
         finally:
             draft.unlink(missing_ok=True)
         return True
@@ -110,7 +111,8 @@ def alive(holder: dict[str, Any], path: Path) -> bool:
     if holder.get("host") != socket.gethostname():
         return _age(path) < SILENCE
     try:
-        return abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1.0
+        started: float = holder["started"]
+        return abs(psutil.Process(holder["pid"]).create_time() - started) < 1.0
     except psutil.NoSuchProcess:
         return False
 

@@ -122,4 +122,3 @@ def _ranks(
                 ranks[key] = (place, inner[key])
                 stack.extend(needs[key])
     return ranks
-

@@ -88,9 +88,7 @@ class Parameter:
             return _adapter(self.annotation).validate_python(value)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise BadOption(
-                f"{self.option}: found {value!r}, expected {self.describe()} ({reason})"
-            ) from error
+            raise BadOption(f"{self.option}: found {value!r}, expected {self.describe()} ({reason})") from error
 
     def _from_word(self, word: str) -> object:
         """Spell out what a word of the command line stands for before its type is checked."""
@@ -106,7 +104,7 @@ class Parameter:
         return word
 
 
-def _adapter(annotation: object) -> TypeAdapter[Any]:
+def _adapter(annotation: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - any type a signature may name
     try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     except PydanticUserError:  # the type brings its own configuration
@@ -116,7 +114,7 @@ def _adapter(annotation: object) -> TypeAdapter[Any]:
 def _describe(annotation: object) -> str:
     plain = {int: "integer", float: "number", bool: "flag", str: "text", Path: "path", NoneType: "none"}
     if annotation in plain:
-        return plain[annotation]  # type: ignore[index]
+        return plain[annotation]
     if get_origin(annotation) is Literal:
         return "|".join(str(choice) for choice in get_args(annotation))
     if get_origin(annotation) in {tuple, list}:
@@ -148,8 +146,7 @@ class Parameters:
                 continue  # a verb may ignore the options it does not need
             if one.kind in {one.VAR_POSITIONAL, one.VAR_KEYWORD} or one.annotation is REQUIRED:
                 raise BadOption(
-                    f"{name}: parameter {one.name!r} needs a type annotation of its own"
-                    " so that it can become an option"
+                    f"{name}: parameter {one.name!r} needs a type annotation of its own so that it can become an option"
                 )
             positional = one.kind is not one.KEYWORD_ONLY
             entries.append(Parameter(one.name, one.annotation, one.default, positional, texts.get(one.name, "")))
@@ -242,7 +239,7 @@ def _joined(before: object, value: str) -> str:
 
 
 def _dot(text: str) -> str:
-    first = text.split(". ")[0].rstrip(".")
+    first = text.split(". ", maxsplit=1)[0].rstrip(".")
     return f": {first}" if first else ""
 
 

@@ -135,6 +135,6 @@ def _unfused(work: Work, sample: Sequence[Block]) -> tuple[dict[Hashable, Any], 
     outputs: list[list[Hashable]] = [[(arrays[block.grid].name, *block.index)] for block in sample]
     tasks: dict[Hashable, Any] = {}
     for grid in {block.grid for block in sample}:
-        keys = {key for key, in outputs if key[0] == arrays[grid].name}  # type: ignore[index]
+        keys = {key for (key,) in outputs if key[0] == arrays[grid].name}  # type: ignore[index]
         tasks.update(arrays[grid].__dask_graph__().cull(keys))
     return tasks, outputs

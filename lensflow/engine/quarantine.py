@@ -74,7 +74,8 @@ class Policy:
 
     def wait(self, attempt: int) -> float:
         """Return the seconds before the next attempt: exponential, with jitter so that herds disperse."""
-        return min(LONGEST, BASE * 2 ** (attempt - 1)) * random.uniform(0.5, 1.5)  # noqa: S311 - not a secret
+        doubled: float = BASE * 2.0 ** (attempt - 1)
+        return min(LONGEST, doubled) * random.uniform(0.5, 1.5)  # noqa: S311 - not a secret
 
 
 def run_alone(tasks: dict[Hashable, Any], key: Hashable, memory_limit: int | None) -> tuple[Any, list[Any]]:

@@ -135,7 +135,10 @@ def _generic(tree: xr.DataTree) -> Figure:
             coarse = coarse[tuple(slice(None, None, max(1, length // SIDE)) for length in coarse.shape)]
             figure = Figure(figsize=(8, 6), layout="constrained")
             axes = figure.add_subplot()
-            coarse.plot(ax=axes, **({"robust": True} if coarse.ndim == 2 else {}))
+            if coarse.ndim == 2:
+                coarse.plot.pcolormesh(ax=axes, robust=True)
+            else:
+                coarse.plot.line(ax=axes)
             axes.set_title(f"{node.path}/{name}".replace("//", "/"))
             return figure
     raise LensflowError("the store holds no variable that can be drawn")

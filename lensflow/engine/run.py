@@ -78,7 +78,7 @@ class Options:
     progress: bool | None = None
 
 
-def run(  # noqa: D417 - the options are those of Options
+def run(
     data: xr.DataArray | xr.Dataset | xr.DataTree,
     out: Path | str,
     *,
@@ -244,9 +244,7 @@ class _Session:
         with ExitStack() as stack:
             journal = stack.enter_context(Log(self.directory.journal))
             events = stack.enter_context(Log(self.directory.events))
-            display = stack.enter_context(
-                Display(total, len(state.done), free, show=self.options.progress)
-            )
+            display = stack.enter_context(Display(total, len(state.done), free, show=self.options.progress))
             display.failed = total - len(state.done) - len(pending)
             recorder = Recorder(journal, events, display, self._blank, raising=self.options.on_error == "raise")
             recorder.remember(self.directory)

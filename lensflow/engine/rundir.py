@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lensflow.engine import journal
 from lensflow.engine.identity import Identity
+from lensflow.engine.journal import State, fold
 from lensflow.errors import BadInput
 
 SCHEMA = "lensflow-run/1"
@@ -80,9 +80,9 @@ class RunDirectory:
         """Return the identity the run was started with."""
         return Identity(**self.describe()["identity"])
 
-    def state(self) -> journal.State:
+    def state(self) -> State:
         """Return where the run stands, from the journal alone."""
-        return journal.fold(self.journal)
+        return fold(self.journal)
 
     def write(self, identity: Identity, **more: Any) -> None:  # noqa: ANN401 - any JSON value
         """Describe the run in ``run.json``, atomically."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Standing = Literal["running", "done", "quarantined", "interrupted", "failed", "died"]
+OUTCOMES: dict[str, Standing] = {"interrupted": "interrupted", "failed": "failed", "died": "died"}
 FAILED = ["block", "exception", "message", "attempts", "traceback"]
 NOTED = ["kind", "message", "fields", "block"]
 
@@ -104,7 +105,7 @@ class Run:
         outcome = state.sessions[-1].get("outcome", "died") if state.sessions else "died"
         if outcome in {"done", "quarantined"}:
             return "quarantined" if state.quarantined else "interrupted"  # damage was found since
-        return outcome  # type: ignore[no-any-return]
+        return OUTCOMES.get(outcome, "died")
 
     @property
     def failed(self) -> pd.DataFrame:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
 
-from lensflow.engine.blocks import groups, is_lazy
+from lensflow.engine.blocks import dataset_of, groups, is_lazy
 from lensflow.errors import BadInput, Misaligned, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from lensflow.engine.blocks import Block, Grid
 
 MAX_STORED_CHUNKS = 4096  # in one block: more means that the chunks only line up in slivers
 TARGET_BYTES = 64 * 2**20  # of a stored chunk where nobody chose one
 FILL_NAMES = ("_FillValue", "fill_value")
+
+Mode = Literal["r", "r+"]
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,7 @@ def layout(grid: Grid, name: str, variable: xr.Variable) -> Layout:
                 )
     if shards and any(shard % chunk for shard, chunk in zip(shards, chosen.chunks, strict=True)):
         raise Misaligned(f"variable {label!r}: chunks {chosen.chunks} do not divide shards {shards}")
-    stored = math.prod(
-        math.ceil(max(lengths) / unit) for lengths, unit in zip(grid.chunks, chosen.chunks, strict=True)
-    )
+    stored = math.prod(math.ceil(max(lengths) / unit) for lengths, unit in zip(grid.chunks, chosen.chunks, strict=True))
     if stored > MAX_STORED_CHUNKS:
         raise Misaligned(
             f"variable {label!r}: its blocks line up only in slivers of {chosen.chunks} elements, {stored} a block;"
@@ -118,7 +118,9 @@ def create(path: Path, tree: xr.DataTree, layouts: Mapping[str, Layout]) -> None
         for group, dataset in groups(tree):
             _create_group(path, group, dataset, layouts)
     except OSError as error:
-        raise OutputError(f"{path}: cannot write the store ({error.strerror or error}); choose another --out") from error
+        raise OutputError(
+            f"{path}: cannot write the store ({error.strerror or error}); choose another --out"
+        ) from error
 
 
 def _create_group(path: Path, group: str, dataset: xr.Dataset, layouts: Mapping[str, Layout]) -> None:
@@ -158,12 +160,12 @@ def _fill(variable: xr.Variable) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def _open(path: str, variable: str, token: str, mode: str) -> zarr.Array:  # noqa: ARG001 - the token keys the cache
+def _open(path: str, variable: str, token: str, mode: Mode) -> zarr.Array[Any]:  # noqa: ARG001 - the token keys the cache
     """Open an array once a process and run: its metadata do not change while the run lasts."""
-    return zarr.open_array(path, path=variable, mode=mode, zarr_format=3)  # type: ignore[no-any-return,arg-type]
+    return zarr.open_array(path, path=variable, mode=mode, zarr_format=3)
 
 
-def array(path: Path | str, group: str, name: str, token: str, mode: str = "r") -> zarr.Array:
+def array(path: Path | str, group: str, name: str, token: str, mode: Mode = "r") -> zarr.Array[Any]:
     """Return the stored array of a variable.
 
     Raises
@@ -180,6 +182,6 @@ def array(path: Path | str, group: str, name: str, token: str, mode: str = "r") 
 def blank(path: Path, block: Block, tree: xr.DataTree, token: str) -> None:
     """Put fill values where a block would be, and the ``quarantine_value`` a variable asks for in its attributes."""
     for name in block.grid.names:
-        variable = tree[f"/{block.grid.group}"].to_dataset(inherit=False).variables[name]
+        variable = dataset_of(tree, block.grid.group).variables[name]
         value = variable.attrs.get("quarantine_value", fill_value(variable))
         array(path, block.grid.group, name, token, "r+")[block.region or ...] = value

@@ -18,6 +18,7 @@ import dask.array as da
 import numpy as np
 from dask.core import get_dependencies
 
+from lensflow.engine.blocks import dataset_of
 from lensflow.engine.write import Target, write_block
 
 if TYPE_CHECKING:
@@ -63,14 +64,15 @@ class TaskGraph:
 
     def dependencies(self, key: Key) -> Iterable[Key]:
         """Return the keys a task needs directly."""
-        return get_dependencies(self.tasks, key)  # type: ignore[no-any-return]
+        found: set[Key] = get_dependencies(self.tasks, key)
+        return found
 
 
 def writers(tree: xr.DataTree, grids: Sequence[Grid], path: Path, token: str) -> list[da.Array]:
     """Return an array of write tasks for each grid: one final task a block, its chunk the block's record."""
     made = []
     for grid in grids:
-        dataset = tree[f"/{grid.group}"].to_dataset(inherit=False)
+        dataset = dataset_of(tree, grid.group)
         arrays = [dataset.variables[name].data for name in grid.names]
         write = partial(write_block, target=Target.of(grid, path, token))
         made.append(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import store
-from lensflow.engine.blocks import as_tree, grids
+from lensflow.engine.blocks import as_tree, dataset_of, grids
 from lensflow.engine.catalog import PROVENANCE, Graph
 from lensflow.engine.catalog import graph as load_graph
 from lensflow.engine.identity import Identity, identify
@@ -15,6 +14,7 @@ from lensflow.errors import BadInput, LensflowError, StoreConflict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import xarray as xr
 
@@ -63,7 +63,7 @@ class Work:
             raise BadInput("the dataset holds no lazy variable: there is nothing to run; write it with to_zarr()")
         layouts = {}
         for grid in found:
-            dataset = tree[f"/{grid.group}"].to_dataset(inherit=False)
+            dataset = dataset_of(tree, grid.group)
             for name in grid.names:
                 layouts[f"{grid.group}/{name}".lstrip("/")] = store.layout(grid, name, dataset.variables[name])
         graph, arguments = made_by(tree.attrs.get(PROVENANCE, {}))
