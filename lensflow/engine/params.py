@@ -248,7 +248,7 @@ def _numpydoc_parameters(doc: str) -> dict[str, str]:
     texts: dict[str, list[str]] = {}
     names: list[str] = []
     section, lines = "", doc.splitlines()
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
         if following and set(following.strip()) == {"-"}:
             section = line.strip()
         elif section in {"Parameters", "Other Parameters"} and set(line.strip()) != {"-"}:

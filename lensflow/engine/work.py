@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lensflow.engine import store
+from lensflow.engine import sizes, store
 from lensflow.engine.blocks import as_tree, dataset_of, grids
 from lensflow.engine.catalog import PROVENANCE, Graph
 from lensflow.engine.catalog import graph as load_graph
@@ -65,6 +65,7 @@ class Work:
         for grid in found:
             dataset = dataset_of(tree, grid.group)
             for name in grid.names:
+                sizes.remember(dataset.variables[name].data)  # of a dataset made by hand, these at least are known
                 layouts[f"{grid.group}/{name}".lstrip("/")] = store.layout(grid, name, dataset.variables[name])
         graph, arguments = made_by(tree.attrs.get(PROVENANCE, {}))
         blocks = tuple(block for grid in found for block in grid.blocks())

@@ -73,7 +73,7 @@ def write_block(*chunks: np.ndarray, target: Target, block_id: tuple[int, ...]) 
                 f" its metadata promise {wanted}"
             )
         stored = store.array(target.path, target.group, name, target.token, "r+")
-        values = np.ascontiguousarray(values, dtype=stored.dtype)  # noqa: PLW2901 - what is stored is what counts
+        values = np.asarray(values, dtype=stored.dtype, order="C")  # noqa: PLW2901 - what is stored is what counts
         stored[region or ...] = values
         digests[name] = digest(values).as_json()
     record = {

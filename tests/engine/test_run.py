@@ -1,0 +1,313 @@
+"""The contract of a run, on real worker processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+import lensflow as lf
+from lensflow import events
+from lensflow.engine.journal import read
+from lensflow.engine.lock import Lock
+from lensflow.errors import BadInput, BlockFailed, Infeasible, LensflowError, RunLocked, StoreConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distributed import Client
+
+SLOW = Path(__file__).parent / "slow_graph.py"
+Bytes = dict[str, str]
+
+
+def rows(function: Callable[..., np.ndarray], count: int = 12, **options: Any) -> xr.Dataset:  # noqa: ANN401
+    lazy = da.map_blocks(function, chunks=((2,) * count, (3,)), dtype="f4", meta=np.empty((0, 0), "f4"), **options)
+    return xr.Dataset({"a": (("y", "x"), lazy)})
+
+
+def plain(block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
+    return np.full((2, 3), block_id[0], "f4")
+
+
+def test_a_graph_is_lazy_and_so_is_its_plan() -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("something was computed")
+
+    with dask.config.set(scheduler=refuse):
+        lazy = lf.graph(SLOW)(bands=5)
+        assert lf.plan(lazy).blocks == 5
+
+
+def test_run_writes_what_the_graph_means(client: Client, tmp_path: Path) -> None:
+    lazy = lf.graph(SLOW)(bands=7)
+    run = lf.run(lazy, tmp_path / "a.zarr", client=client)
+    assert run.status.standing == "done"
+    with xr.open_zarr(tmp_path / "a.zarr", consolidated=False) as written:
+        xr.testing.assert_identical(written.load().drop_attrs(), lazy.compute(scheduler="sync").drop_attrs())
+    assert run.verify().clean
+
+
+def test_shared_halo_work_is_done_once(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    lf.run(lf.graph(SLOW)(bands=40, log=str(tmp_path / "log")), tmp_path / "a.zarr", client=client)
+    reads = Counter(path.name.split(".")[0] for path in (tmp_path / "log").iterdir())
+    assert reads == Counter({str(band): 1 for band in range(40)})
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_shared_work_is_done_once_with_the_narrowest_window(client: Client, tmp_path: Path, window: int) -> None:
+    (tmp_path / "log").mkdir()
+    lazy = lf.graph(SLOW)(bands=12, log=str(tmp_path / "log"))
+    lf.run(lazy, tmp_path / "a.zarr", client=client, window=window)
+    assert len(list((tmp_path / "log").iterdir())) == 12
+
+
+def test_any_number_of_workers_and_any_window_give_the_same_bytes(
+    client: Client, tmp_path: Path, fingerprint: Callable[[Path], Bytes]
+) -> None:
+    lazy = lf.graph(SLOW)(bands=16)
+    lf.run(lazy, tmp_path / "two.zarr", client=client)
+    lf.run(lazy, tmp_path / "narrow.zarr", client=client, window=1)
+    with lf.cluster("local", n_workers=1, threads_per_worker=3, dashboard_address="127.0.0.1:0") as other:
+        lf.run(lazy, tmp_path / "threads.zarr", client=other)
+    expected = fingerprint(tmp_path / "two.zarr")
+    assert len(expected) > 32
+    assert fingerprint(tmp_path / "narrow.zarr") == expected
+    assert fingerprint(tmp_path / "threads.zarr") == expected
+
+
+def test_a_second_run_does_nothing_and_a_damaged_store_is_mended(
+    client: Client, tmp_path: Path, fingerprint: Callable[[Path], Bytes]
+) -> None:
+    out, lazy = tmp_path / "a.zarr", lf.graph(SLOW)(bands=10)
+    lf.run(lazy, out, client=client)
+    expected = fingerprint(out)
+    again = lf.run(lazy, out, client=client)
+    assert again.directory.state().sessions[-1]["pending"] == 0
+
+    (out / "smooth" / "c" / "3" / "0").unlink()
+    chunk = out / "raw" / "c" / "5" / "0"
+    altered = bytearray(chunk.read_bytes())
+    altered[len(altered) // 2] ^= 0xFF
+    chunk.write_bytes(bytes(altered))
+    verdict = again.verify()
+    assert set(verdict.damaged) == {"smooth[3,0]", "smooth[5,0]"}
+    assert verdict.damaged["smooth[3,0]"] == "smooth is missing"
+    assert again.status.standing == "interrupted"
+
+    mended = lf.run(lazy, out, client=client)
+    assert mended.directory.state().sessions[-1]["pending"] == 2
+    assert mended.verify().clean
+    assert fingerprint(out) == expected
+
+
+def test_another_run_on_the_store_is_refused_and_nothing_is_touched(
+    client: Client, tmp_path: Path, fingerprint: Callable[[Path], Bytes]
+) -> None:
+    out = tmp_path / "a.zarr"
+    lf.run(lf.graph(SLOW)(bands=4), out, client=client)
+    before = fingerprint(tmp_path)
+    with pytest.raises(StoreConflict, match="argument bands is 5, it was 4"):
+        lf.run(lf.graph(SLOW)(bands=5), out, client=client)
+    with pytest.raises(StoreConflict, match="argument seconds is 0.001"):
+        lf.run(lf.graph(SLOW)(bands=4, seconds=0.001), out, client=client)
+    assert fingerprint(tmp_path) == before
+    run = lf.run(lf.graph(SLOW)(bands=4, seconds=0.001), out, client=client, accept_changes=True)
+    assert run.status.standing == "done"
+
+
+def test_a_store_of_unknown_origin_is_left_alone(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreConflict, match="no lensflow run made it"):
+        lf.run(rows(plain), tmp_path / "mine", client=client)
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis.tex"]
+
+
+def test_two_runs_on_one_store_the_second_refuses(client: Client, tmp_path: Path) -> None:
+    out = tmp_path / "a.zarr"
+    lf.run(rows(plain), out, client=client)
+    holder = json.dumps({"token": "x", "host": "another-host", "pid": 1, "started": 0, "since": "now"})
+    (tmp_path / "a.zarr.run" / "lock").write_text(holder)
+    with pytest.raises(RunLocked, match="another-host"):
+        lf.run(rows(plain), out, client=client)
+    (tmp_path / "a.zarr.run" / "lock").unlink()
+    with Lock(tmp_path / "a.zarr.run" / "lock"), pytest.raises(RunLocked):
+        lf.run(rows(plain), out, client=client)
+
+
+def test_an_error_that_passes_is_retried(client: Client, tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def flaky(block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
+        mark = Path(marks, str(block_id[0]))
+        if block_id[0] in {2, 5} and not mark.exists():
+            mark.touch()
+            raise OSError("the file system hiccups")
+        return plain(block_id)
+
+    run = lf.run(rows(flaky), tmp_path / "a.zarr", client=client)
+    assert run.status.standing == "done"
+    retries = [one for one in read(run.directory.events) if one["event"] == "retry"]
+    assert sorted(one["block"] for one in retries) == ["a[2,0]", "a[5,0]"]
+    assert run.blocks.set_index("block").attempts["a[2,0]"] == 2
+
+
+def test_a_block_that_fails_for_good_is_quarantined_with_its_reason(client: Client, tmp_path: Path) -> None:
+    cure = tmp_path / "cure"
+
+    def poisoned(block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
+        if block_id[0] == 4 and not cure.exists():
+            raise ValueError("this band cannot be made")
+        return plain(block_id)
+
+    data = rows(poisoned)
+    data["m"] = (data.a.dims, da.ones_like(data.a.data, dtype="u2"), {"quarantine_value": 8})
+    run = lf.run(data, tmp_path / "a.zarr", client=client)
+    assert run.status.standing == "quarantined"
+    (failed,) = run.failed.to_dict("records")
+    assert failed["block"] == "a[4,0]"
+    assert failed["message"] == "this band cannot be made"
+    assert "poisoned" in failed["traceback"]
+    with run.open_store() as written:
+        assert np.isnan(written.a[8:10]).all()
+        assert (written.m[8:10] == 8).all()
+        assert written.a.isnull().sum() == 6
+    assert "this band cannot be made" in run.report().read_text()
+
+    lf.run(data, tmp_path / "a.zarr", client=client)  # an ordinary resume leaves it where it is
+    assert run.status.quarantined == 1
+    cure.touch()
+    lf.run(data, tmp_path / "a.zarr", client=client, failed_only=True)
+    assert run.status.standing == "done"
+    assert run.verify().clean
+
+
+def test_on_error_raise_stops_at_the_first(client: Client, tmp_path: Path) -> None:
+    def poisoned(block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
+        raise ValueError(f"no {block_id}")
+
+    with pytest.raises(BlockFailed, match=r"a\[\d+,0\] failed: no"):
+        lf.run(rows(poisoned), tmp_path / "a.zarr", client=client, on_error="raise", retries=0)
+    assert lf.Run.open(tmp_path / "a.zarr").status.standing == "failed"
+
+
+def test_notes_reach_the_run_once_and_strict_stops_at_them(client: Client, tmp_path: Path) -> None:
+    def noting(block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
+        if block_id[0] % 5 == 0:
+            events.note("odd", f"band {block_id[0]} is odd", band=block_id[0])
+        return plain(block_id)
+
+    run = lf.run(rows(noting), tmp_path / "a.zarr", client=client)
+    assert sorted(run.notes.message) == ["band 0 is odd", "band 10 is odd", "band 5 is odd"]
+    assert json.loads((run.directory.path / "report.json").read_text())["note_kinds"] == {"odd": 3}
+    with pytest.raises(LensflowError, match="strict: band"):
+        lf.run(rows(noting), tmp_path / "b.zarr", client=client, strict=True)
+    assert lf.Run.open(tmp_path / "b.zarr").status.standing == "failed"
+
+
+def test_a_plan_that_does_not_fit_is_refused_before_anything_is_written(client: Client, tmp_path: Path) -> None:
+    large = xr.Dataset({"a": (("y", "x"), da.zeros((40_000, 10_000), chunks=(20_000, 10_000)) + 1)})
+    with pytest.raises(Infeasible, match="a worker would need"):
+        lf.run(large, tmp_path / "a.zarr", client=client)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_functions_that_workers_cannot_import_are_refused_not_awaited(client: Client, tmp_path: Path) -> None:
+    code = "import numpy as np\ndef make(block_id=None):\n    return np.zeros((2, 3), 'f4')\n"
+    (tmp_path / "onlyhere.py").write_text(code)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        import onlyhere  # type: ignore[import-not-found]  # noqa: PLC0415
+
+        with pytest.raises(BadInput, match="No module named 'onlyhere'"):
+            lf.run(rows(onlyhere.make), tmp_path / "a.zarr", client=client)
+
+
+def test_interrupt_drains_and_resume_finishes(
+    client: Client, tmp_path: Path, fingerprint: Callable[[Path], Bytes]
+) -> None:
+    lazy = lf.graph(SLOW)(bands=30, seconds=0.05)
+    lf.run(lazy, tmp_path / "whole.zarr", client=client)
+    journal = tmp_path / "a.zarr.run" / "journal.jsonl"
+
+    def interrupt_in_the_middle() -> None:
+        while sum(one["event"] == "done" for one in read(journal)) < 5:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    user = threading.Thread(target=interrupt_in_the_middle)
+    user.start()
+    run = lf.run(lazy, tmp_path / "a.zarr", client=client, window=4)
+    user.join()
+    status = run.status
+    assert status.standing == "interrupted"
+    assert 0 < status.done < 30
+    lf.run(lazy, tmp_path / "a.zarr", client=client)
+    assert run.status.standing == "done"
+    assert fingerprint(tmp_path / "a.zarr") == fingerprint(tmp_path / "whole.zarr")
+
+
+def test_changed_inputs_are_named(client: Client, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "x.txt").write_text("1")
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from pathlib import Path\nimport dask.array as da, xarray as xr\n"
+        "def graph(source: Path) -> xr.Dataset:\n"
+        "    value = float((source / 'x.txt').read_text())\n"
+        "    return xr.Dataset({'a': (('y',), da.full(8, value, chunks=2))})\n"
+    )
+    graph = lf.graph(mine)
+    lf.run(graph(folder), tmp_path / "a.zarr", client=client)
+    (folder / "x.txt").write_text("22")
+    with pytest.raises(StoreConflict, match=r"x\.txt has changed"):
+        lf.run(graph(folder), tmp_path / "a.zarr", client=client)
+
+
+def test_a_tree_of_groups_and_of_grids_is_written(client: Client, tmp_path: Path) -> None:
+    base = da.arange(24, chunks=6, dtype="f8")
+    tree = xr.DataTree.from_dict(
+        {
+            "/": xr.Dataset({"total": base.sum()}, attrs={"title": "root"}),
+            "/a": xr.Dataset({"v": (("t",), base), "w": (("t",), base.astype("i4")), "flag": (("t",), base > 3)}),
+            "/a/b": xr.Dataset({"v": (("t",), base.rechunk(12))}, coords={"t": np.arange(24)}),
+            "/empty": xr.Dataset(attrs={"note": "nothing lazy here"}),
+        }
+    )
+    run = lf.run(tree, tmp_path / "a.zarr", client=client)
+    assert run.status.total == 1 + 4 + 2
+    with run.open_store() as written:
+        assert written["/a/flag"].dtype == bool
+        assert written["/a/w"].dtype == np.int32
+        for path in ("/", "/a", "/a/b", "/empty"):
+            expected = tree[path].to_dataset(inherit=False).compute(scheduler="sync")  # type: ignore[union-attr]
+            xr.testing.assert_identical(written[path].to_dataset(inherit=False).load(), expected)  # type: ignore[union-attr]
+    assert run.verify().clean
+
+
+def test_a_notebook_sees_the_run(client: Client, tmp_path: Path) -> None:
+    run = lf.run(rows(plain), tmp_path / "a.zarr", client=client)
+    html = run._repr_html_()
+    assert "12 of 12" in html
+    assert "blocks" in lf.plan(rows(plain))._repr_html_()
+    assert run.failed.empty
+    assert set(run.blocks.block) == {f"a[{row},0]" for row in range(12)}
+    shutil.rmtree(tmp_path / "a.zarr")
+    assert not lf.Run.open(tmp_path / "a.zarr").verify().clean
+    assert lf.run(rows(plain), tmp_path / "a.zarr", client=client).verify().clean
