@@ -40,7 +40,7 @@ class Listener(Protocol):
     def given_up(self, block: Block, failure: Failure, attempts: int) -> None:
         """Hear that a block failed for good."""
 
-    def noted(self, kind: str, message: str, fields: dict[str, Any], block: str | None) -> None:
+    def noted(self, kind: str, message: str, fields: dict[str, Any]) -> None:
         """Hear what science code had to say."""
 
     def tick(self, in_flight: int) -> None:
@@ -235,7 +235,7 @@ class Drive:
         if error is None:
             record, notes = job.result()
             for one in notes:
-                self.listener.noted(one.kind, one.message, one.fields, attempt.block.id)
+                self.listener.noted(one.kind, one.message, one.fields)
             self._succeed(attempt, record)
         else:
             self._fail(attempt, Failure.of(error, error.__traceback__))
@@ -253,7 +253,7 @@ class Drive:
     def _pass_on(self, message: dict[str, Any]) -> None:
         if message["key"] not in self.graph.tasks:
             return  # another run on the same cluster
-        self.listener.noted(message["kind"], message["message"], message["fields"], None)
+        self.listener.noted(message["kind"], message["message"], message["fields"])
         if self.strict:
             raise LensflowError(f"strict: {message['message']}")
 

@@ -99,12 +99,12 @@ class Recorder:
         if self.raising:
             raise BlockFailed(f"block {block.id} failed: {failure.error}") from failure.error
 
-    def noted(self, kind: str, message: str, fields: dict[str, Any], block: str | None) -> None:
+    def noted(self, kind: str, message: str, fields: dict[str, Any]) -> None:
         """Record a note once, however often the work that made it was redone."""
         if (kind, message) in self._told:
             return
         self._told.add((kind, message))
-        self.events.append("note", kind=kind, message=message, fields=fields, block=block)
+        self.events.append("note", kind=kind, message=message, fields=fields)
         self.display.notes += 1
 
     def tick(self, in_flight: int) -> None:

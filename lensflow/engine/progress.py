@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 ENOUGH = 8  # blocks before an estimate is ventured
+EVERY = 30.0  # s between plain lines
 RECENT = 64  # blocks the estimate looks back on
 
 
@@ -74,13 +76,15 @@ class Pace:
 
 
 class Display:
-    """The live line of a run in a terminal or notebook; silent where output is not watched."""
+    """The live line of a run in a terminal or notebook; elsewhere (a log file) a plain line now and then."""
 
     def __init__(self, total: int, done: int, slots: int, *, show: bool | None = None) -> None:
         console = Console(stderr=True)
         live = console.is_terminal or console.is_jupyter if show is None else show
-        self.pace = Pace(slots)
+        self.pace = Pace(max(1, slots))
         self.total, self.done, self.failed, self.notes = total, done, 0, 0
+        self._plain = not live and show is None
+        self._printed = time.monotonic()
         self._progress = Progress(
             TextColumn("[bold]blocks"),
             BarColumn(),
@@ -100,6 +104,9 @@ class Display:
 
     def refresh(self, in_flight: int) -> None:
         """Show the present numbers."""
+        if self._plain and time.monotonic() - self._printed > EVERY:
+            self._printed = time.monotonic()
+            sys.stderr.write(f"blocks {self.done + self.failed}/{self.total}, {self.line(in_flight)}\n")
         self._progress.update(self._task, completed=self.done + self.failed, description=self.line(in_flight))
 
     def line(self, in_flight: int) -> str:
@@ -110,9 +117,9 @@ class Display:
             parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{duration(1 / rate)} a block")
         parts.append(f"left {self.left()}")
         if self.failed:
-            parts.append(f"[red]{self.failed} quarantined[/red]")
+            parts.append(f"{self.failed} quarantined")
         if self.notes:
-            parts.append(f"[yellow]{self.notes} notes[/yellow]")
+            parts.append(f"{self.notes} notes")
         return ", ".join(parts)
 
     def left(self) -> str:

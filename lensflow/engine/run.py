@@ -27,6 +27,7 @@ from lensflow.engine.report import write_report
 from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
 from lensflow.engine.tasks import lower
+from lensflow.engine.verify import recheck
 from lensflow.engine.work import Work, occupied
 from lensflow.errors import BlockFailed, LensflowError, OutputError, RunLocked, StoreConflict
 
@@ -212,7 +213,11 @@ def _open(directory: RunDirectory, work: Work, plan: Plan) -> State:
         source = work.graph.source if work.graph else None
         directory.write(work.identity, source=source, plan=plan.as_json(), blocks=len(work.blocks))
     if state.template and directory.out.exists():
-        return state
+        damaged = recheck(directory, state)
+        with Log(directory.journal) as journal:
+            for block, reason in damaged.items():
+                journal.append("damaged", block=block, reason=reason)
+        return directory.state()
     if directory.out.exists():  # a template half written when its writer was killed
         shutil.rmtree(directory.out)
     store.create(directory.out, work.tree, work.layouts)

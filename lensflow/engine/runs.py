@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Standing = Literal["running", "done", "quarantined", "interrupted", "failed", "died"]
 OUTCOMES: dict[str, Standing] = {"interrupted": "interrupted", "failed": "failed", "died": "died"}
 FAILED = ["block", "exception", "message", "attempts", "traceback"]
-NOTED = ["kind", "message", "fields", "block"]
+NOTED = ["kind", "message", "fields"]
 
 
 @dataclass(frozen=True)

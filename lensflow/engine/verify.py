@@ -17,7 +17,10 @@ from lensflow.errors import LensflowError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lensflow.engine.journal import State
     from lensflow.engine.rundir import RunDirectory
+
+UNSETTLED = 60.0  # s that a written file may take to reach the disk: twice Linux's dirty_expire_centisecs
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,21 @@ class Verdict:
         if self.damaged:
             lines.append("  resume the run to mend them")
         return "\n".join([", ".join(parts), *lines])
+
+
+def recheck(directory: RunDirectory, state: State) -> dict[str, str]:
+    """Read back the blocks that were journalled last before a driver died, and return the damaged ones.
+
+    A killed process loses nothing that the journal names, a crashed machine may: the kernel writes files out
+    half a minute late, and not in order.
+    """
+    if not state.sessions or "ended" in state.sessions[-1] or not state.done:
+        return {}
+    latest = max(record["t"] for record in state.done.values())
+    recent = {block: one for block, one in state.done.items() if one["t"] > latest - UNSETTLED}
+    token = uuid.uuid4().hex
+    found = {block: _damage(directory, block, record, token) for block, record in recent.items()}
+    return {block: reason for block, reason in found.items() if reason}
 
 
 def verify(directory: RunDirectory, progress: Callable[[int, int], None] | None = None) -> Verdict:

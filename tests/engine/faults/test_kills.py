@@ -123,6 +123,21 @@ def test_driver_killed_while_it_writes_the_template(tmp_path: Path, undisturbed:
     assert same_pixels(out, undisturbed)
 
 
+def test_machine_crash_after_the_journal_and_before_the_disk(tmp_path: Path, undisturbed: Path) -> None:
+    out, log = tmp_path / "a.zarr", tmp_path / "log"
+    log.mkdir()
+    subprocess.run(submit(out, log), check=True, capture_output=True, timeout=WAIT)
+    # what such a crash leaves: the journal ends without an end, a chunk it names is empty, another is gone
+    journal = tmp_path / "a.zarr.run" / "journal.jsonl"
+    lines = [line for line in journal.read_text().splitlines() if '"event": "end"' not in line]
+    journal.write_text("\n".join(lines[:-3]) + "\n" + lines[-3][:40])
+    (out / "smooth" / "c" / "20" / "0").write_bytes(b"")
+    (out / "raw" / "c" / "25" / "0").unlink()
+    subprocess.run(submit(out, log), check=True, capture_output=True, timeout=WAIT)
+    assert lf.Run.open(out).verify().clean
+    assert same_pixels(out, undisturbed)
+
+
 def test_a_block_that_kills_its_worker_is_blamed_alone(tmp_path: Path) -> None:
     def deadly(block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
         if block_id[0] == 7:
