@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensflow.engine.blocks import Grid, as_tree, grids, groups, is_lazy
+from lensflow.engine.blocks import Grid, as_tree, dataset_of, grids, groups, is_lazy
 from lensflow.engine.write import Target
 from lensflow.errors import BadInput
 
@@ -47,7 +48,7 @@ def test_a_worker_finds_the_same_region_from_counted_lengths(chunks: tuple[tuple
         assert target.region(block.index) == block.region
     for lengths, runs in zip(chunks, target.runs, strict=True):
         assert tuple(length for length, times in runs for _ in range(times)) == lengths
-        assert all(one[0] != two[0] for one, two in zip(runs, runs[1:], strict=False)), "counted, not listed"
+        assert all(one[0] != two[0] for one, two in pairwise(runs)), "counted, not listed"
 
 
 def test_a_worker_refuses_a_block_that_is_not_there() -> None:
@@ -105,7 +106,7 @@ def test_every_lazy_variable_is_in_exactly_one_grid(tree: xr.DataTree) -> None:
     ids = [block.id for grid in found for block in grid.blocks()]
     assert len(set(ids)) == len(ids)
     for grid in found:
-        dataset = tree[f"/{grid.group}"].to_dataset(inherit=False)
+        dataset = dataset_of(tree, grid.group)
         for name in grid.names:
             assert dataset[name].dims == grid.dims
             assert dataset[name].chunks == grid.chunks

@@ -162,7 +162,7 @@ def test_arguments_that_do_not_fit_are_refused(write: Callable[..., Path]) -> No
         mine("x", source="y")
     with pytest.raises(BadOption, match="mine needs SOURCE"):
         mine()
-    with pytest.raises(UnknownName, match="no parameter 'vaule'. Did you mean 'value'"):
+    with pytest.raises(UnknownName, match=r"no parameter 'vaule'\. Did you mean 'value'"):
         mine("x", vaule=3)
 
 

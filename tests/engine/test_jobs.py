@@ -82,7 +82,9 @@ def test_the_nearest_source_wins(given_by: dict[str, set[str]], mine: Path, tmp_
                 said[source][name] = value
                 expected[name] = CONVERTED.get(name, lambda one: one)(value)
     file = tmp_path / "job.yaml"
-    file.write_text(yaml.safe_dump({"graph": str(mine), "source": "s", **said["file"], "profiles": {"testing": said["profile"]}}))
+    file.write_text(
+        yaml.safe_dump({"graph": str(mine), "source": "s", **said["file"], "profiles": {"testing": said["profile"]}})
+    )
     words = [f"--{name.replace('_', '-')}={value}" for name, value in said["line"].items()]
     environment = {f"LENSFLOW_{name.upper()}": value for name, value in said["environment"].items()}
     job = jobs.parse([str(file), "--profile", "testing", *words], environment)
@@ -120,13 +122,13 @@ def test_words_in_a_job_file_may_have_dashes(mine: Path, tmp_path: Path) -> None
 
 
 def test_a_dash_in_a_profile_does_not_hide_the_files_own_word(mine: Path, tmp_path: Path) -> None:
-    file = write(tmp_path, f"graph: {mine}\nsource: s\ndeep_field: false\nprofiles: {{testing: {{deep-field: true}}}}\n")
+    file = write(
+        tmp_path, f"graph: {mine}\nsource: s\ndeep_field: false\nprofiles: {{testing: {{deep-field: true}}}}\n"
+    )
     assert jobs.parse([file, "--profile=testing"], {}).arguments["deep_field"] is False
 
 
-def test_the_profile_may_come_from_the_environment(
-    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_profile_may_come_from_the_environment(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, f"graph: {mine}\nsource: s\nprofiles: {{testing: {{sigma: 2}}, production: {{sigma: 3}}}}\n")
     monkeypatch.delenv("LENSFLOW_PROFILE", raising=False)
     assert jobs.parse([file], {}).arguments["sigma"] == 60.0

@@ -1,4 +1,4 @@
-"""The journal: whatever is cut off or garbled, what is left is a prefix of what happened and the run goes on from there."""
+"""The journal: whatever is cut off or garbled, what is left is what happened, and the run goes on from there."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_block_is_at_most_one_of_done_quarantined_and_damaged(history: list[Ev
 HISTORY: list[Event] = [
     ("session", {"host": "h", "pid": 1}),
     ("template", {}),
-    *(("done", {"block": f"ä/flux[{place},0]", "variables": {"flux": {"mean": 1.5}}, "seconds": 0.25}) for place in range(4)),
+    *(("done", {"block": f"ä/flux[{place},0]", "variables": {"flux": {"mean": 1.5}}}) for place in range(4)),
     ("quarantined", {"block": "ä/flux[4,0]", "message": 'said "no"\n', "exception": "OSError"}),
     ("damaged", {"block": "ä/flux[1,0]", "reason": "flux is missing"}),
     ("end", {"outcome": "quarantined", "seconds": 3.5}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -22,6 +22,7 @@ from lensflow.errors import OutputError, RunLocked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(path: Path) -> None:
     held_by(path, pid=a_dead_pid())
     assert holder_of(path) is None
     with Lock(path):
-        assert json.loads(path.read_text())["token"] != "theirs"
+        assert json.loads(path.read_text())["token"] != "theirs"  # noqa: S105
     assert list(path.parent.iterdir()) == []
 
 
@@ -141,7 +142,7 @@ def test_an_empty_lock_may_be_about_to_be_written(path: Path) -> None:
 def test_a_lock_that_others_have_taken_over_is_not_removed(path: Path) -> None:
     with Lock(path):
         held_by(path)
-    assert json.loads(path.read_text())["token"] == "theirs"
+    assert json.loads(path.read_text())["token"] == "theirs"  # noqa: S105
 
 
 def test_the_heart_beats(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +210,53 @@ def test_exactly_one_wins_a_race(path: Path, stale: bool) -> None:  # noqa: FBT0
             held_by(path, pid=gone)
         assert race(path, 6) == ["lost"] * 5 + ["won"]
         assert list(path.parent.iterdir()) == []
+
+
+def test_a_slow_breaker_cannot_make_two_winners(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sees a stale lock and dozes off; a second takes it over; a third comes while the first wakes up."""
+    held_by(path, pid=a_dead_pid())
+    holding: set[str] = set()
+    most: list[set[str]] = []
+    release, slow = threading.Event(), threading.current_thread()
+    others: list[threading.Thread] = []
+
+    def compete(name: str) -> None:
+        with contextlib.suppress(RunLocked), Lock(path):
+            holding.add(name)
+            most.append(set(holding))
+            release.wait(20)
+            holding.remove(name)
+
+    def let_in(name: str) -> None:
+        if threading.current_thread() is slow and name not in {one.name for one in others}:
+            others.append(threading.Thread(target=compete, args=[name], name=name))
+            others[-1].start()
+            others[-1].join(0.3)  # it holds the lock by now, or has been refused, or waits for its turn
+
+    def is_alive(holder: dict[str, Any], where: Path) -> bool:
+        found = alive(holder, where)
+        let_in("second")
+        return found
+
+    def read(where: Path) -> dict[str, Any]:
+        if where != path:  # the lock has been moved aside
+            let_in("third")
+        return read_before(where)
+
+    read_before = locks._read
+    monkeypatch.setattr(locks, "alive", is_alive)
+    monkeypatch.setattr(locks, "_read", read)
+    try:
+        with contextlib.suppress(RunLocked), Lock(path):
+            holding.add("first")
+            most.append(set(holding))
+            time.sleep(0.1)
+            holding.remove("first")
+        assert max(map(len, most)) == 1, f"at the same time: {most}"
+    finally:
+        release.set()
+        for one in others:
+            one.join()
 
 
 COMPETE = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from typing import Any
 
 import dask
@@ -28,7 +29,10 @@ def test_the_bytes_of_every_chunk_are_remembered(chunks: tuple[tuple[int, ...], 
     array = da.zeros(tuple(map(sum, chunks)), dtype=np.dtype(kind), chunks=chunks)
     sizes.remember(array)
     found = [sizes.of_key((array.name, *index)) for index in np.ndindex(array.numblocks)]
-    expected = [int(np.prod(array.blocks[index].shape, dtype=int)) * np.dtype(kind).itemsize for index in np.ndindex(array.numblocks)]
+    expected = [
+        int(np.prod(array.blocks[index].shape, dtype=int)) * np.dtype(kind).itemsize
+        for index in np.ndindex(array.numblocks)
+    ]
     assert found == expected
     assert sum(one or 0 for one in found) == array.nbytes
     assert sizes.is_packed((array.name, 0)) == ("," in kind)
@@ -83,7 +87,7 @@ def test_a_chain_needs_two_neighbours_at_once(lengths: list[int]) -> None:
     steps, last = Steps(), None
     for mib in lengths:
         last = steps.add(mib, *([last] if last else []))
-    expected = max([one + two for one, two in zip(lengths, lengths[1:], strict=False)], default=lengths[0])
+    expected = max([one + two for one, two in pairwise(lengths)], default=lengths[0])
     assert steps.peak(steps.write(last)) == expected
 
 
@@ -195,7 +199,9 @@ def test_what_cannot_fit_is_refused_in_a_sentence() -> None:
     found = plan(image())
     found.check(None)
     found.check(found.peak_memory)
-    with pytest.raises(Infeasible, match="a worker would need .* at its peak .*its limit is .*use smaller blocks") as no:
+    with pytest.raises(
+        Infeasible, match=r"a worker would need .* at its peak .*its limit is .*use smaller blocks"
+    ) as no:
         found.check(found.peak_memory - 1)
     assert no.value.exit_code == 3
 

@@ -49,7 +49,11 @@ KINDS: dict[str, tuple[Any, st.SearchStrategy[Any], Callable[[Any], str]]] = {
     "numbered choices": (tuple[Literal[1, 2], ...], several(st.sampled_from([1, 2])), listed),
     "list": (list[int], st.lists(INTEGERS, max_size=5), lambda values: listed(tuple(values))),
     "pair": (tuple[int, float], st.tuples(INTEGERS, FLOATS), listed),
-    "numbers or none": (tuple[float, ...] | None, st.none() | several(FLOATS), lambda one: listed(one) if one else str(one)),
+    "numbers or none": (
+        tuple[float, ...] | None,
+        st.none() | several(FLOATS),
+        lambda one: listed(one) if one else str(one),
+    ),
 }
 
 
@@ -293,7 +297,7 @@ def test_a_misspelt_option_is_answered_with_the_nearest(name: str, data: st.Data
 
 
 def test_names_of_keywords_are_answered_alike() -> None:
-    with pytest.raises(UnknownName, match="sample has no parameter 'sigms'. Did you mean 'sigma'?"):
+    with pytest.raises(UnknownName, match=r"sample has no parameter 'sigms'. Did you mean 'sigma'?"):
         SAMPLE.validate({"source": "a", "sigms": 3})
 
 
