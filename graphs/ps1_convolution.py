@@ -6,13 +6,15 @@ from typing import Any, Literal
 import xarray as xr
 
 from lensflow.ps1.blur import convolve
+from lensflow.ps1.export import export
 from lensflow.ps1.inventory import Plan, input_files
 from lensflow.ps1.mosaic import projection_image
 from lensflow.ps1.options import Options
 from lensflow.ps1.outputs import projection_node, tree
+from lensflow.ps1.picture import picture
 from lensflow.ps1.simulate import simulate
 
-__all__ = ["graph", "inputs", "simulate"]
+__all__ = ["export", "graph", "inputs", "picture", "simulate"]
 
 
 def graph(
