@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -46,9 +45,22 @@ def read_image_header(path: str | Path) -> tuple[int, Header]:
                     f"{path}: the file is truncated: found {size} bytes, expected at least {start}; fetch it again"
                 )
             if _is_image(header):
-                return index, _as_image(header)
+                return index, _as_image(without_unreadable_cards(header))
             index += 1
     raise BadInput(f"{path}: found no 2-D image, expected a FITS file with one; fetch it again")
+
+
+def without_unreadable_cards(header: Header) -> Header:
+    """Drop cards that are not FITS, such as ``KEY = NaN``: who needs their value then misses it, nobody else does."""
+    bad = []
+    for i, card in enumerate(header.cards):
+        try:
+            _ = card.value
+        except fits.VerifyError:
+            bad.append(i)
+    for i in reversed(bad):
+        del header[i]
+    return header
 
 
 def _next_header(file: Any, path: Path) -> Header:  # noqa: ANN401 - a binary file
@@ -68,14 +80,14 @@ def _data_bytes(header: Header, path: Path) -> int:
         pixels = int(np.prod(axes, dtype=np.int64)) if axes else 0
         items = int(header.get("GCOUNT", 1)) * (int(header.get("PCOUNT", 0)) + pixels)
         return abs(int(header["BITPIX"])) // 8 * items
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, fits.VerifyError) as error:
         raise BadInput(f"{path}: the size of its data cannot be read ({error}); fetch it again") from error
 
 
 def _is_image(header: Header) -> bool:
     if header.get("ZIMAGE", False):
         return bool(header.get("ZNAXIS") == 2)
-    return header.get("XTENSION", "IMAGE").strip() == "IMAGE" and header["NAXIS"] == 2
+    return str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE" and int(header["NAXIS"]) == 2
 
 
 def _as_image(header: Header) -> Header:
@@ -83,6 +95,23 @@ def _as_image(header: Header) -> Header:
         for key in ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2"):
             header[key] = header["Z" + key]
     return header
+
+
+def _open_image(path: Path, index: int) -> tuple[Any, Any]:
+    # no memory map: its handle would live as long as any array cut from it
+    file = fits.open(path, memmap=False, do_not_scale_image_data=True, lazy_load_hdus=True)
+    try:
+        return file, file[index]
+    except Exception as error:
+        file.close()
+        if not _damage(error):
+            raise
+        raise BadInput(f"{path}: its image cannot be opened ({error}); fetch the file again") from error
+
+
+def _damage(error: Exception) -> bool:
+    """Return whether the file is at fault: decoders raise what they like, but the system's errors have a number."""
+    return not isinstance(error, MemoryError) and not (isinstance(error, OSError) and error.errno is not None)
 
 
 class FitsImage:
@@ -110,13 +139,7 @@ class FitsImage:
         self.path = Path(path)
         index, self.header = read_image_header(path)
         self.shape = (int(self.header["NAXIS2"]), int(self.header["NAXIS1"]))
-        # no memory map: its handle would live as long as any array cut from it
-        self._file = fits.open(self.path, memmap=False, do_not_scale_image_data=True, lazy_load_hdus=True)
-        try:
-            self._hdu = self._file[index]
-        except BaseException:
-            self._file.close()
-            raise
+        self._file, self._hdu = _open_image(self.path, index)
 
     def __enter__(self) -> Self:
         return self
@@ -139,14 +162,10 @@ class FitsImage:
             If they cannot be decoded.
         """
         try:
-            data = self._hdu.section[start:stop]
-        except MemoryError:
-            raise
-        except (zlib.error, EOFError, Exception) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's fault, not the file's
-            raise BadInput(
-                f"{self.path}: rows {start}..{stop - 1} cannot be decoded ({error}); fetch the file again"
-            ) from error
-        array = np.asarray(data)
+            array = np.asarray(self._hdu.section[start:stop])
+        except Exception as error:
+            if not _damage(error):
+                raise
+            # without the rows: several tasks may meet the damage of one file, and their notes must be one
+            raise BadInput(f"{self.path}: its pixels cannot be decoded ({error}); fetch the file again") from error
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

@@ -21,6 +21,7 @@ WEIGHTS = {"r": 0.238, "i": 0.344, "z": 0.283, "y": 0.135}  # of PS1 bands in th
 ZERO_POINT = 25.0  # AB magnitude of 1 count/s (FPA.ZP)
 A = 2.5 / log(10)  # 1.0857, the softening law of asinh magnitudes
 
+
 @dataclass(frozen=True)
 class Scaling:
     """How the stored numbers of an image stand for L, and L for counts/s.
@@ -69,16 +70,12 @@ class Scaling:
             raise BadInput(f"{place}: EXPTIME: found {exptime}, expected seconds > 0; fetch the file again")
         zero_point = _number(header, "FPA.ZP", place) if "FPA.ZP" in header else ZERO_POINT
         if zero_point != ZERO_POINT:
-            raise BadInput(
-                f"{place}: FPA.ZP: found {zero_point}, expected {ZERO_POINT}; such files cannot be mixed"
-            )
+            raise BadInput(f"{place}: FPA.ZP: found {zero_point}, expected {ZERO_POINT}; such files cannot be mixed")
         scaling = cls(exptime)
         if "BSOFTEN" in header or "BOFFSET" in header:
             boffset, bsoften = (_number(header, key, place) for key in ("BOFFSET", "BSOFTEN"))
             if bsoften <= 0:
-                raise BadInput(
-                    f"{place}: BSOFTEN: found {bsoften}, expected counts > 0; fetch the file again"
-                )
+                raise BadInput(f"{place}: BSOFTEN: found {bsoften}, expected counts > 0; fetch the file again")
             scaling = replace(scaling, boffset=boffset, bsoften=bsoften)
         if not stored:
             return scaling

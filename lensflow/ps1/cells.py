@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from lensflow.errors import BadInput
-from lensflow.ps1.bands import Scaling
 from lensflow.ps1.tessellation import Skycell
 
 if TYPE_CHECKING:
@@ -50,9 +49,7 @@ class Rect(NamedTuple):
 
     def common(self, other: Rect) -> Rect:
         """Return what two rectangles share, empty if nothing."""
-        return Rect(
-            max(self.y0, other.y0), max(self.x0, other.x0), min(self.y1, other.y1), min(self.x1, other.x1)
-        )
+        return Rect(max(self.y0, other.y0), max(self.x0, other.x0), min(self.y1, other.y1), min(self.x1, other.x1))
 
     @property
     def slices(self) -> tuple[slice, slice]:
@@ -62,9 +59,7 @@ class Rect(NamedTuple):
 
 def bounding(rects: list[Rect]) -> Rect:
     """Return the smallest rectangle that holds all of them."""
-    return Rect(
-        min(r.y0 for r in rects), min(r.x0 for r in rects), max(r.y1 for r in rects), max(r.x1 for r in rects)
-    )
+    return Rect(min(r.y0 for r in rects), min(r.x0 for r in rects), max(r.y1 for r in rects), max(r.x1 for r in rects))
 
 
 @dataclass(frozen=True)
@@ -90,10 +85,10 @@ class BandFiles:
     rect: Rect
     format: Literal["fits", "zarr"] = "fits"
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Every file of the band."""
-        return tuple(path for path in (self.image, self.mask, self.weight) if path is not None)
+    def read(self, *, weight: bool) -> tuple[str, ...]:
+        """Return the files of the band that are read, the weight only if it is needed."""
+        files = (self.image, self.mask, self.weight if weight else None)
+        return tuple(path for path in files if path is not None)
 
 
 @dataclass(frozen=True)
@@ -151,7 +146,7 @@ def check_header(
         If name, band, orientation, tangent point, origin or size contradict the tessellation.
     """
     named = header.get("SKYCELL")
-    if named is not None and Skycell.parse(str(named)) != cell:
+    if named is not None and named_cell(header, place) != cell:
         raise _contradiction(place, "SKYCELL", named, str(cell))
     filter_id = header.get("FPA.FILTERID")
     if band is not None and filter_id is not None and str(filter_id)[:1] != band:
@@ -171,6 +166,20 @@ def check_header(
     if rect.common(full_cell) != rect:
         raise _contradiction(place, "NAXIS, CRPIX", tuple(rect), f"pixels within {tuple(full_cell)} of {cell}")
     return rect
+
+
+def named_cell(header: Mapping[str, Any], place: str) -> Skycell:
+    """Return the skycell that a header names.
+
+    Raises
+    ------
+    BadInput
+        If SKYCELL is not the name of one.
+    """
+    try:
+        return Skycell.parse(str(header["SKYCELL"]))
+    except BadInput as error:
+        raise BadInput(f"{place}: SKYCELL: {error}") from error
 
 
 def _check_axes(header: Mapping[str, Any], place: str, geometry: Geometry) -> None:

@@ -166,12 +166,12 @@ class Combination:
     def _give_up(self, band: str, error: BadInput) -> None:
         if self.recipe.on_corrupt == "fail":
             raise error
-        files = self._files[band]
         self.damaged.add(band)
+        files = self._files[band]
         events.note(
             "corrupt-file",
             f"band {band} of {self.cell.cell} was left out: {error}",
-            file=files.image,
+            file=next((path for path in files.read(weight=True) if str(error).startswith(f"{path}:")), files.image),
             cell=str(self.cell.cell),
             band=band,
             reason=str(error),

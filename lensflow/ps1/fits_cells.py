@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lensflow.arrays.fits import FitsImage, read_image_header
 from lensflow.errors import BadInput
 from lensflow.ps1.bands import Scaling, mask_integers
-from lensflow.ps1.cells import BandFiles, CellFiles, Rect, check_header
+from lensflow.ps1.cells import BandFiles, CellFiles, Rect, check_header, named_cell
 from lensflow.ps1.tessellation import FIRST, LAST, Skycell
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _take_cutout(found: Found, path: Path, folder: Path, geometry: Geometry) -> 
     if "SKYCELL" not in header or not band:
         found.ignored.append(str(path.relative_to(folder)))
         return
-    cell = Skycell.parse(str(header["SKYCELL"]))
+    cell = named_cell(header, str(path))
     kind = _KIND.search(path.name)
     purpose = _KINDS[kind[1] if kind else None]
     found.add(cell, band, purpose, str(path))

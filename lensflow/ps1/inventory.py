@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lensflow.arrays.fits import read_image_header
 from lensflow.errors import BadInput, BadOption
@@ -15,7 +15,7 @@ from lensflow.ps1.selection import select
 from lensflow.ps1.zarr_cells import is_zarr, list_zarr, read_zarr_header
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lensflow.ps1.cells import BandFiles, CellFiles
     from lensflow.ps1.combine import Recipe
@@ -136,7 +136,7 @@ def plan_projections(
             tuple(cells),
             selected,
             recipe,
-            crval=_tangent_point([there[cell] for cell in selected], grid),
+            crval=_tangent_point([there[cell] for cell in selected], grid, strict=recipe.on_corrupt == "fail"),
             edge=edge,
             split=split,
             pad=pad,
@@ -162,21 +162,27 @@ def _check_bands(cells: Sequence[CellFiles], recipe: Recipe) -> None:
                 raise BadInput(f"{one.image}: found no weight image (wt) of band {band} of {files.cell}; add it")
 
 
-def _tangent_point(cells: Sequence[CellFiles], projection: Projection) -> tuple[float, float]:
-    """Read CRVAL from the first file, in order of name, whose header can be read."""
+def _tangent_point(cells: Sequence[CellFiles], projection: Projection, *, strict: bool) -> tuple[float, float]:
+    """Read CRVAL from the first file, in order of name, whose header is sound."""
+    first: BadInput | None = None
     for files in cells:
         for one in files.bands:
             try:
                 header = _header(one)
-            except BadInput:
-                continue  # a damaged file is met again, and noted, when it is read
-            check_header(header, one.image, projection, files.cell, one.band)
-            return float(header["CRVAL1"]), float(header["CRVAL2"])
-    raise BadInput(f"{cells[0].bands[0].image}: neither it nor any other file of its projection can be read")
+                check_header(header, one.image, projection, files.cell, one.band)
+            except BadInput as error:
+                if strict:
+                    raise
+                first = first or error  # a damaged file is met again, and noted, when it is read
+            else:
+                return float(header["CRVAL1"]), float(header["CRVAL2"])
+    raise BadInput(f"{first} (nor is any other file of projection {projection.number} sound)") from first
 
 
-def _header(files: BandFiles):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    return read_zarr_header(files.image) if files.format == "zarr" else read_image_header(files.image)[1]
+def _header(files: BandFiles) -> Mapping[str, Any]:
+    header: Mapping[str, Any]
+    header = read_zarr_header(files.image) if files.format == "zarr" else read_image_header(files.image)[1]
+    return header
 
 
 def input_files(plans: Sequence[Plan]) -> list[Path]:
@@ -185,7 +191,7 @@ def input_files(plans: Sequence[Plan]) -> list[Path]:
     for plan in plans:
         for files in plan.layout.cells:
             for one in files.bands:
-                for path in one.paths:
+                for path in one.read(weight=plan.layout.recipe.uncertainty):
                     paths.add(Path(path, "zarr.json") if one.format == "zarr" else Path(path))
     return sorted(paths)
 

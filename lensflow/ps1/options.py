@@ -107,7 +107,9 @@ class Options:
     @property
     def edge_px(self) -> int:
         """Unusable edge of a cell in px of the source."""
-        return self.geometry.edge if self.edge is None else round(self.edge / self.scale)
+        if self.edge is None:
+            return self.geometry.edge
+        return max(1, round(self.edge / self.scale)) if self.edge > 0 else self.edge
 
     @property
     def split_px(self) -> int:

@@ -62,10 +62,8 @@ def select(
     return tuple(sorted(chosen))
 
 
-def _selected(
-    item: str, *, available: Collection[Skycell], geometry: Geometry, source: Path
-) -> set[Skycell]:
-    if item.isdigit():
+def _selected(item: str, *, available: Collection[Skycell], geometry: Geometry, source: Path) -> set[Skycell]:
+    if re.fullmatch(r"[0-9]+", item):
         number = int(item)
         geometry.projection(number)
         _require(number, available)
@@ -121,7 +119,7 @@ def read_selection(path: Path, geometry: Geometry) -> tuple[Skycell, ...]:
         If the file is missing or malformed, or a line contradicts itself or the tessellation.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if "NAME" not in (reader.fieldnames or ()):
                 raise BadInput(f"{path}: found columns {reader.fieldnames}, expected NAME among them")
@@ -156,7 +154,12 @@ def _line(row: dict[str, str], place: str, geometry: Geometry) -> Skycell:
     }
     for key, (expected_value, tolerance) in checks.items():
         text = row.get(key)
-        if text and abs(_value(text, place, key) - expected_value) > tolerance:
+        if not text:
+            continue
+        off = _value(text, place, key) - expected_value
+        if key == "CRVAL1":
+            off = (off + 180) % 360 - 180  # 0 and 360 are one
+        if not abs(off) <= tolerance:
             raise BadInput(f"{place}: {key}: found {text}, expected {expected_value} for {cell}; correct the list")
     return cell
 
@@ -166,5 +169,3 @@ def _value(text: str, place: str, key: str) -> float:
         return float(text)
     except ValueError as error:
         raise BadInput(f"{place}: {key}: found {text!r}, expected a number; correct the list") from error
-
-

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 from astropy.io.fits import Header
+from zarr.errors import NodeNotFoundError
 
+from lensflow.arrays.fits import without_unreadable_cards
 from lensflow.errors import BadInput
 from lensflow.ps1.bands import Scaling
 from lensflow.ps1.cells import BandFiles, CellFiles, Rect, check_header
@@ -127,12 +129,12 @@ def read_zarr_header(path: str) -> Header:
     return _header(_array(path), path)
 
 
-def _open(path: str, projection: Projection) -> tuple[zarr.Array, Header]:
+def _open(path: str, projection: Projection) -> tuple[zarr.Array[Any], Header]:
     array = _open_array(path, projection)
     return array, _header(array, path)
 
 
-def _open_array(path: str, projection: Projection) -> zarr.Array:
+def _open_array(path: str, projection: Projection) -> zarr.Array[Any]:
     array = _array(path)
     expected = (projection.height, projection.width)
     if array.shape != expected:
@@ -140,30 +142,30 @@ def _open_array(path: str, projection: Projection) -> zarr.Array:
     return array
 
 
-def _array(path: str) -> zarr.Array:
+def _array(path: str) -> zarr.Array[Any]:
     try:
         return zarr.open_array(path, mode="r")
-    except OSError:
+    except NodeNotFoundError as error:  # a folder without zarr.json, which zarr reports as an error of the system
+        raise BadInput(f"{path}: found a folder without a Zarr array; convert the skycell again") from error
+    except (OSError, MemoryError):
         raise
     except Exception as error:
         raise BadInput(f"{path}: found no readable Zarr array ({error}); convert the skycell again") from error
 
 
-def _header(array: zarr.Array, path: str) -> Header:
+def _header(array: zarr.Array[Any], path: str) -> Header:
     text: Any = array.attrs.get("header")
     if not isinstance(text, str):
         raise BadInput(f"{path}: attribute header: found {type(text).__name__}, expected FITS cards as one text")
-    header = Header.fromstring(text)
+    header = without_unreadable_cards(Header.fromstring(text))
     header["NAXIS2"], header["NAXIS1"] = array.shape
     return header
 
 
-def _rows(array: zarr.Array, path: str, start: int, stop: int) -> NDArray[Any]:
+def _rows(array: zarr.Array[Any], path: str, start: int, stop: int) -> NDArray[Any]:
     try:
         return np.asarray(array[start:stop])
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        raise BadInput(
-            f"{path}: rows {start}..{stop - 1} cannot be decoded ({error}); convert the skycell again"
-        ) from error
+        raise BadInput(f"{path}: its pixels cannot be decoded ({error}); convert the skycell again") from error
