@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import ceil, cos, floor, sin
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from lensflow.ps1.skymodel import ALL_BANDS, shifted
+from lensflow.ps1.skymodel import ALL_BANDS, FARTHEST, shifted
 from lensflow.ps1.tessellation import sky_to_grid
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ ALPHA = FWHM / (2 * (2 ** (1 / 3) - 1) ** 0.5)  # px, Moffat with beta 3: (1 + (
 FAINT = 0.001  # counts/s a pixel, where an object ends
 SCALE_LENGTH = 1 / 1.678  # of an exponential disc, in half-light radii
 CUSP = 1.0  # px, the seeing that rounds the centre of a galaxy
-FARTHEST = 400.0  # px, no object reaches beyond
 
 Window: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # ((y0, y1), (x0, x1)) on the grid, half-open
 
@@ -42,59 +42,60 @@ def render_flux(scene: Scene, projection: Projection, window: Window, *, band: s
 def _stamps(
     scene: Scene, projection: Projection, window: Window, band: str
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    for x, y, flux, *shape in _galaxies(scene, projection, window, band):
-        yield _galaxy(x, y, flux, shape)
-    for x, y, flux in _stars(scene, projection, window, band):
-        yield _star(x, y, flux)
+    for galaxy in _galaxies(scene, projection, window, band).tolist():
+        yield _galaxy(*galaxy)
+    for star in _stars(scene, projection, window, band).tolist():
+        yield _star(*star)
 
 
-def _near(x: NDArray[np.float64], y: NDArray[np.float64], window: Window) -> NDArray[np.bool_]:
+def _near(
+    x: NDArray[np.float64], y: NDArray[np.float64], radius: NDArray[np.float64], window: Window
+) -> NDArray[np.bool_]:
     (y0, y1), (x0, x1) = window
-    near: NDArray[np.bool_] = (
-        (x > x0 - FARTHEST) & (x < x1 + FARTHEST) & (y > y0 - FARTHEST) & (y < y1 + FARTHEST)
-    )
+    near: NDArray[np.bool_] = (x > x0 - radius) & (x < x1 + radius) & (y > y0 - radius) & (y < y1 + radius)
     return near
 
 
 def _stars(scene: Scene, projection: Projection, window: Window, band: str) -> NDArray[np.float64]:
+    """Return x, y, peak and radius of the stars that reach into a window."""
     x, y = sky_to_grid(projection, scene.stars["ra"], scene.stars["dec"])
-    columns = np.stack([x, y, scene.stars[f"flux_{band}"]], axis=1)
-    return columns[_near(x, y, window)]
+    peak = scene.stars[f"flux_{band}"].to_numpy() * 2 / (np.pi * ALPHA**2)
+    radius = np.minimum(FARTHEST, ALPHA * np.sqrt(np.maximum((peak / FAINT) ** (1 / 3) - 1, 1.0)))
+    return np.stack([x, y, peak, radius], axis=1)[_near(x, y, radius, window)]
 
 
 def _galaxies(scene: Scene, projection: Projection, window: Window, band: str) -> NDArray[np.float64]:
+    """Return x, y, peak, radius, scale length, axis ratio and angle of the galaxies that reach into a window."""
     table = scene.galaxies
     x, y = sky_to_grid(projection, table["ra"], table["dec"])
+    h, ratio = table["r_e"].to_numpy() * SCALE_LENGTH, table["axis_ratio"].to_numpy()
+    peak = table[f"flux_{band}"].to_numpy() / (2 * np.pi * h * h * ratio)
+    radius = np.minimum(FARTHEST, h * np.maximum(np.log(peak / FAINT), 1.0))
     # where north of the galaxy points on the grid, which turns away from the columns towards the corners
     north = sky_to_grid(projection, *shifted(table["ra"], table["dec"], 0.0, 1e-5))
     angle = np.arctan2(north[1] - y, north[0] - x) + table["angle"].to_numpy()
-    shape = (table[f"flux_{band}"], table["r_e"], table["axis_ratio"], angle)
-    return np.stack([x, y, *shape], axis=1)[_near(x, y, window)]
+    return np.stack([x, y, peak, radius, h, ratio, angle], axis=1)[_near(x, y, radius, window)]
 
 
 def _offsets(centre: float, radius: float) -> tuple[int, NDArray[np.float64]]:
-    first = int(np.ceil(centre - radius))
-    return first, np.arange(first, int(np.floor(centre + radius)) + 1, dtype=np.float64) - centre
+    first = ceil(centre - radius)
+    return first, np.arange(first, floor(centre + radius) + 1, dtype=np.float64) - centre
 
 
-def _star(x: float, y: float, flux: float) -> tuple[int, int, NDArray[np.float32]]:
-    peak = flux * 2 / (np.pi * ALPHA**2)
-    radius = min(FARTHEST, ALPHA * max((peak / FAINT) ** (1 / 3) - 1, 1.0) ** 0.5)
+def _star(x: float, y: float, peak: float, radius: float) -> tuple[int, int, NDArray[np.float32]]:
     y0, dy = _offsets(y, radius)
     x0, dx = _offsets(x, radius)
     t = 1 + ((dy**2)[:, None] + dx**2) / ALPHA**2
     return y0, x0, (peak / (t * t * t)).astype(np.float32)
 
 
-def _galaxy(x: float, y: float, flux: float, shape: list[float]) -> tuple[int, int, NDArray[np.float32]]:
-    r_e, ratio, angle = shape
-    h = r_e * SCALE_LENGTH
-    peak = flux / (2 * np.pi * h * h * ratio)
-    radius = min(FARTHEST, h * max(float(np.log(peak / FAINT)), 1.0))
+def _galaxy(
+    x: float, y: float, peak: float, radius: float, h: float, ratio: float, angle: float
+) -> tuple[int, int, NDArray[np.float32]]:
     y0, dy = _offsets(y, radius)
     x0, dx = _offsets(x, radius)
-    major = np.cos(angle) * dx + np.sin(angle) * dy[:, None]
-    minor = (np.cos(angle) * dy[:, None] - np.sin(angle) * dx) / ratio
+    major = cos(angle) * dx + sin(angle) * dy[:, None]
+    minor = (cos(angle) * dy[:, None] - sin(angle) * dx) / ratio
     r = np.sqrt(major**2 + minor**2 + CUSP**2)
     return y0, x0, (peak * np.exp(-r / h)).astype(np.float32)
 

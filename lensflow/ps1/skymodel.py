@@ -7,6 +7,7 @@ the seed alone, never on which cells were asked for, and all projections see the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,7 @@ STAR_SLOPE, GALAXY_SLOPE = 0.3, 0.45  # of log10 dN/dm
 BANDS = {"r": 0.0, "i": 1.0, "z": 1.55, "y": 1.85}  # colours along one sequence: r - band in units of r - i
 GAP = MaskBit.DETECTOR | MaskBit.BLANK
 ALL_BANDS = -1
+FARTHEST = 100.0  # px, no object reaches beyond
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,15 @@ def draw_scene(
 
 
 def _patches(cells: Iterable[tuple[Projection, Skycell]]) -> list[tuple[int, int]]:
-    """Return (Dec index, RA index) of the patches in and within a patch of the cells, in order."""
+    """Return (Dec index, RA index) of the patches from which something may reach into the cells, in order."""
     found: set[tuple[int, int]] = set()
     for projection, cell in cells:
         y0, x0 = projection.cell_origin(cell.y, cell.x)
-        margin = PATCH / projection.geometry.pixel_scale
-        x = np.linspace(x0 - margin, x0 + projection.width + margin, 16)
-        y = np.linspace(y0 - margin, y0 + projection.height + margin, 16)
+        patch = PATCH / projection.geometry.pixel_scale  # px
+        margin = max(patch, FARTHEST)  # streaks, fixed in degrees, are shorter than a patch
+        points = ceil(8 * (max(projection.width, projection.height) + 2 * margin) / patch)
+        x = np.linspace(x0 - margin, x0 + projection.width + margin, points)
+        y = np.linspace(y0 - margin, y0 + projection.height + margin, points)
         ra, dec = grid_to_sky(projection, *np.meshgrid(x, y))
         row = np.floor((dec + 90) / PATCH).astype(int)
         column = np.floor(ra / 360 * _columns(row)).astype(int)
