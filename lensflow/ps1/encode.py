@@ -56,17 +56,22 @@ class Scaling:
         )
         return cls(_rounded((low + high) / 2), _rounded((high - low) / STEPS or 1 / STEPS), bsoften, boffset)
 
+    def stretched(self, linear: ArrayLike) -> NDArray[np.float64]:
+        """Return v = a asinh((L - BOFFSET) / (2 BSOFTEN)) of counts."""
+        v = np.array(linear, np.float64)
+        v -= self.boffset
+        v /= 2 * self.bsoften
+        np.arcsinh(v, out=v)
+        v *= A
+        return v
+
     def encode(self, linear: ArrayLike) -> NDArray[np.int16]:
         """Turn counts into the stored int16, NaN into BLANK."""
         image = np.asarray(linear)
         disk = np.empty(image.shape, np.int16)
         step = max(1, SLAB // max(1, image[:1].size))
         for start in range(0, len(image), step):
-            v = image[start : start + step].astype(np.float64)
-            v -= self.boffset
-            v /= 2 * self.bsoften
-            np.arcsinh(v, out=v)
-            v *= A
+            v = self.stretched(image[start : start + step])
             v -= self.bzero
             v /= self.bscale
             np.rint(v, out=v)
@@ -169,9 +174,7 @@ def write_mask_fits(path: Path, mask: NDArray[np.uint16], header: fits.Header) -
     """Write a mask file: an empty HDU 0, then uint16 rows (BZERO 32768) compressed by RICE_1."""
     _write(
         path,
-        fits.CompImageHDU(
-            mask, mask_header(header), compression_type="RICE_1", tile_shape=(1, mask.shape[1])
-        ),
+        fits.CompImageHDU(mask, mask_header(header), compression_type="RICE_1", tile_shape=(1, mask.shape[1])),
     )
 
 

@@ -43,9 +43,9 @@ def _stamps(
     scene: Scene, projection: Projection, window: Window, band: str
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
     for galaxy in _galaxies(scene, projection, window, band).tolist():
-        yield _galaxy(*galaxy)
+        yield _galaxy(galaxy)
     for star in _stars(scene, projection, window, band).tolist():
-        yield _star(*star)
+        yield _star(star)
 
 
 def _near(
@@ -82,16 +82,16 @@ def _offsets(centre: float, radius: float) -> tuple[int, NDArray[np.float64]]:
     return first, np.arange(first, floor(centre + radius) + 1, dtype=np.float64) - centre
 
 
-def _star(x: float, y: float, peak: float, radius: float) -> tuple[int, int, NDArray[np.float32]]:
+def _star(star: list[float]) -> tuple[int, int, NDArray[np.float32]]:
+    x, y, peak, radius = star
     y0, dy = _offsets(y, radius)
     x0, dx = _offsets(x, radius)
     t = 1 + ((dy**2)[:, None] + dx**2) / ALPHA**2
     return y0, x0, (peak / (t * t * t)).astype(np.float32)
 
 
-def _galaxy(
-    x: float, y: float, peak: float, radius: float, h: float, ratio: float, angle: float
-) -> tuple[int, int, NDArray[np.float32]]:
+def _galaxy(galaxy: list[float]) -> tuple[int, int, NDArray[np.float32]]:
+    x, y, peak, radius, h, ratio, angle = galaxy
     y0, dy = _offsets(y, radius)
     x0, dx = _offsets(x, radius)
     major = cos(angle) * dx + sin(angle) * dy[:, None]
@@ -125,9 +125,7 @@ def _rows(defect: Defect, projection: Projection, window: Window) -> Iterator[tu
     """Yield row and half-open columns, within the window, of the pixel centres inside a convex polygon."""
     (top, bottom), (left, right) = window
     x, y = sky_to_grid(projection, defect.ra, defect.dec)
-    if not (
-        y.min() < bottom and y.max() >= top and x.min() < right and x.max() >= left
-    ):  # NaN: behind the sky
+    if not (y.min() < bottom and y.max() >= top and x.min() < right and x.max() >= left):  # NaN: behind the sky
         return
     rows = np.arange(max(top, int(np.ceil(y.min()))), min(bottom - 1, int(np.floor(y.max()))) + 1)
     x2, y2 = np.roll(x, -1), np.roll(y, -1)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from lensflow.errors import BadOption
-from lensflow.ps1.observe import (
-    FitsWriter,
-    Telescope,
-    ZarrWriter,
-    check_drop,
-    write_catalogue,
-    write_cells,
-    write_selection,
-)
+from lensflow.ps1.lists import write_catalogue, write_selection
+from lensflow.ps1.observe import FitsWriter, Telescope, ZarrWriter, write_cells
 from lensflow.ps1.skymodel import BANDS, draw_scene
 from lensflow.ps1.tessellation import CELLS, Geometry, Skycell
-from lensflow.ps1.truth import Sky, Truth, grid_of, window_of
+from lensflow.ps1.truth import Mode, Sky, Truth, grid_of, window_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def simulate(
@@ -118,14 +114,13 @@ def simulate(
         If a name is not that of a skycell.
     """
     geometry = Geometry(scale)
+    _check(format=format, mode=mode, seed=seed, stars=stars, galaxies=galaxies)
     if format == "fits" and not quantise:
-        raise BadOption(
-            "quantise: found False for FITS, expected format zarr, the only one that keeps float32"
-        )
-    if unknown := set(bands) - set(BANDS):
-        raise BadOption(f"bands: found {sorted(unknown)}, expected some of {', '.join(BANDS)}")
+        raise BadOption("quantise: found False for FITS, expected format zarr, the only one that keeps float32")
+    if not bands or not set(bands) <= set(BANDS):
+        raise BadOption(f"bands: found {', '.join(bands) or 'none'}, expected some of {', '.join(BANDS)}")
     names = [Skycell.parse(name) for name in dict.fromkeys(cells)] or _rectangle(projection, rows, columns)
-    check_drop(drop, names, bands)
+    _check_drop(drop, names, bands)
     grids = [(grid_of(geometry, cell.projection), cell) for cell in names]
     sky_mode = mode == "sky"
     scene = draw_scene(
@@ -137,14 +132,12 @@ def simulate(
     )
     (top, bottom), (left, right) = window_of(*grids[0])
     sky = Sky(mode, scene, value, delta or ((top + bottom) // 2, (left + right) // 2))
-    telescope = Telescope(
-        sky, seed, noise=noise and sky_mode, weights=weights, masks=masks, quantise=quantise
-    )
+    telescope = Telescope(sky, seed, noise=noise and sky_mode, weights=weights, masks=masks)
     out = Path(out)
     source = out / "skycells.zarr" if format == "zarr" else out
     source.mkdir(parents=True, exist_ok=True)
-    writer = ZarrWriter(source) if format == "zarr" else FitsWriter(source)
-    write_cells(writer, telescope, grids, bands=bands, drop=drop, reuse=reuse)
+    writer = ZarrWriter(source, quantise=quantise) if format == "zarr" else FitsWriter(source)
+    files = write_cells(writer, telescope, grids, bands=bands, drop=drop, reuse=reuse)
     ccd_path, ccd_name = f"sector_{sector:04d}/camera_{camera}/ccd_{ccd}", f"s{sector:04d}_{camera}_{ccd}"
     selection = out / "skycell_pixel_mapping" / ccd_path / f"tess_{ccd_name}_master_skycells_list.csv"
     catalogue = out / "catalogs" / ccd_path / f"gaia_catalog_{ccd_name}.csv"
@@ -156,6 +149,7 @@ def simulate(
         selection=selection,
         catalogue=catalogue,
         cells=tuple(names),
+        files=files,
         geometry=geometry,
         bands=tuple(bands),
         sky=sky,
@@ -167,3 +161,25 @@ def _rectangle(projection: int, rows: tuple[int, int], columns: tuple[int, int])
         if not 0 <= first < stop <= CELLS:
             raise BadOption(f"{name}: found {first} {stop}, expected first < stop within 0 and {CELLS}")
     return [Skycell(projection, y, x) for y in range(*rows) for x in range(*columns)]
+
+
+def _check(*, format: str, mode: str, seed: int, stars: int | None, galaxies: int | None) -> None:  # noqa: A002
+    for name, found, known in (("format", format, ("fits", "zarr")), ("mode", mode, get_args(Mode))):
+        if found not in known:
+            raise BadOption(f"{name}: found {found!r}, expected one of {', '.join(known)}")
+    for name, number in (("seed", seed), ("stars", stars), ("galaxies", galaxies)):
+        if number is not None and number < 0:
+            raise BadOption(f"{name}: found {number}, expected 0 or more")
+
+
+def _check_drop(drop: Sequence[str], cells: Sequence[Skycell], bands: Sequence[str]) -> None:
+    """Refuse to leave out what would not be written anyway."""
+    names = {str(cell) for cell in cells}
+    ends = {"", *(f".{band}{end}" for band in bands for end in ("", ".mask", ".wt"))}
+    for text in drop:
+        name = ".".join(text.split(".")[:3])
+        if name not in names or text[len(name) :] not in ends:
+            raise BadOption(
+                f"drop: found {text!r}, expected a simulated cell or one of its files, "
+                f"such as {cells[0]} or {cells[0]}.{bands[0]}.mask"
+            )

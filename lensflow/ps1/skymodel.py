@@ -97,9 +97,7 @@ def draw_scene(
         Gaps, streaks, and what bright stars do to a detector.
     """
     geometry = cells[0][0].geometry
-    patches = [
-        _Patch(seed, geometry, *where).draw(stars, galaxies, defects=defects) for where in _patches(cells)
-    ]
+    patches = [_Patch(seed, geometry, *where).draw(stars, galaxies, defects=defects) for where in _patches(cells)]
     return Scene(
         stars=pd.concat([patch.stars for patch in patches], ignore_index=True),
         galaxies=pd.concat([patch.galaxies for patch in patches], ignore_index=True),
@@ -164,9 +162,7 @@ class _Patch:
         ra, dec = self.positions(number)
         r = self.magnitudes(number, STAR_SLOPE, BRIGHTEST)
         red = np.clip(self.rng.lognormal(np.log(0.25), 0.7, number), 0.02, 1.8)  # r - i of dwarfs
-        colour = np.where(
-            self.rng.random(number) < 0.02, np.nan, 0.45 + 1.25 * red
-        )  # BP - RP, 2 % unmeasured
+        colour = np.where(self.rng.random(number) < 0.02, np.nan, 0.45 + 1.25 * red)  # BP - RP, 2 % unmeasured
         return pd.DataFrame(
             {
                 "source_id": self.first_id + np.arange(number, dtype=np.int64),
@@ -183,9 +179,7 @@ class _Patch:
         number = self.rng.poisson(density * self.area / CELL_AREA)
         ra, dec = self.positions(number)
         r = self.magnitudes(number, GALAXY_SLOPE, BRIGHTEST + 3)
-        size = 2 + 8 * self.rng.beta(1.2, 3.0, number) ** np.clip(
-            (r - 13) / 7, 0.2, 1.3
-        )  # bright ones are large
+        size = 2 + 8 * self.rng.beta(1.2, 3.0, number) ** np.clip((r - 13) / 7, 0.2, 1.3)  # bright ones are large
         return pd.DataFrame(
             {
                 "ra": ra,

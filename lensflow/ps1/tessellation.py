@@ -253,9 +253,7 @@ class Skycell:
         """
         match = _NAME.fullmatch(text.strip())
         if match is None or not FIRST <= int(match[1]) <= LAST:
-            raise BadInput(
-                f"skycell: found {text!r}, expected skycell.PPPP.0YX with PPPP from {FIRST:04d} to {LAST}"
-            )
+            raise BadInput(f"skycell: found {text!r}, expected skycell.PPPP.0YX with PPPP from {FIRST:04d} to {LAST}")
         return cls(int(match[1]), int(match[2]), int(match[3]))
 
     def __str__(self) -> str:
@@ -322,9 +320,7 @@ def sky_to_grid(
     return projection.crpix[0] - 1 - xi * px, projection.crpix[1] - 1 + eta * px
 
 
-def grid_to_sky(
-    projection: Projection, x: ArrayLike, y: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def grid_to_sky(projection: Projection, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (RA in 0..360, Dec) in degrees of pixels (X, Y) of a projection; inverse of `sky_to_grid`."""
     step = np.deg2rad(projection.geometry.pixel_scale)
     xi = (projection.crpix[0] - 1 - np.asarray(x, np.float64)) * step

@@ -88,6 +88,8 @@ class Truth:
         The master list of cells and the Gaia catalogue (CSV).
     cells
         All cells asked for, dropped ones included.
+    files
+        How many images, masks and weights were written.
     geometry
         The tessellation, scaled.
     bands
@@ -101,9 +103,19 @@ class Truth:
     selection: Path
     catalogue: Path
     cells: tuple[Skycell, ...]
+    files: int
     geometry: Geometry
     bands: tuple[str, ...]
     sky: Sky
+
+    def __str__(self) -> str:
+        scene, form = self.sky.scene, "files" if self.source == self.root else "arrays"
+        return (
+            f"{_number(len(self.cells), 'skycell')} in {self.files} {form} with {_number(len(scene.stars), 'star')} "
+            f"and {_number(len(scene.galaxies), 'galaxy', 'galaxies')} on and round them, written to {self.source}"
+        )
+
+    __repr__ = __str__  # the arrays of the sky would fill pages
 
     @property
     def stars(self) -> pd.DataFrame:
@@ -132,9 +144,7 @@ class Truth:
             If no cell of the projection was simulated, or the cells are labels.
         """
         if self.sky.mode == "label":
-            raise BadOption(
-                "mode: found 'label', expected another: labels overlap, so the image is the owner's"
-            )
+            raise BadOption("mode: found 'label', expected another: labels overlap, so the image is the owner's")
         grid, window = self._box(projection)
         total = np.zeros([stop - start for start, stop in window])
         weight = np.zeros_like(total)
@@ -161,8 +171,7 @@ class Truth:
         if not windows:
             raise BadOption(f"projection: found {number}, expected one of which cells were simulated")
         y, x = (
-            (min(window[axis][0] for window in windows), max(window[axis][1] for window in windows))
-            for axis in (0, 1)
+            (min(window[axis][0] for window in windows), max(window[axis][1] for window in windows)) for axis in (0, 1)
         )
         return grid, (y, x)
 
@@ -170,6 +179,10 @@ class Truth:
     def _array(values: NDArray[np.generic], window: Window, name: str) -> xr.DataArray:
         coords = {dim: np.arange(*ends, dtype=np.int32) for dim, ends in zip("yx", window, strict=True)}
         return xr.DataArray(values, dims=("y", "x"), coords=coords, name=name)
+
+
+def _number(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def grid_of(geometry: Geometry, number: int) -> Projection:
