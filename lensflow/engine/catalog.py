@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import inspect
+import math
 import sys
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -23,7 +24,6 @@ from lensflow.errors import BadInput, BadOption, LensflowError, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
 PROVENANCE = "lensflow"  # the root attribute that says which graph made a dataset, with which arguments
 
@@ -42,7 +42,7 @@ def summary(path: Path) -> str:
         If it is not Python.
     """
     try:
-        found = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        found = ast.get_docstring(ast.parse(_source(path)))
     except SyntaxError as error:
         raise BadInput(f"{path}: not valid Python (line {error.lineno}: {error.msg})") from error
     return (found or "").partition("\n")[0]
@@ -102,6 +102,11 @@ class Graph:
         """The first line of the file's docstring."""
         return summary(self.path)
 
+    @property
+    def sha256(self) -> str:
+        """Hash of the file's text."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
     def verb(self, name: str) -> Callable[..., Any]:
         """Return the function ``name`` that the file offers beside ``graph``.
 
@@ -142,9 +147,10 @@ class Graph:
             raise BadInput(
                 f"{self.path}: graph() returned {type(made).__name__}, expected an xarray Dataset or DataTree"
             )
+        _made.update(dict.fromkeys(_lazy_names(made)))
         made.attrs[PROVENANCE] = {
             "graph": self.reference,
-            "source_sha256": hashlib.sha256(self.source.encode()).hexdigest(),
+            "source_sha256": self.sha256,
             "arguments": plain(arguments),
             "version": version("lensflow"),
         }
@@ -157,10 +163,23 @@ class Graph:
         return [value for value in arguments.values() if isinstance(value, Path)]
 
 
+_made: dict[str, None] = {}  # what Dask calls the arrays that graphs of this process have returned
+
+
+def _lazy_names(data: xr.Dataset | xr.DataTree) -> list[str]:
+    nodes = data.subtree if isinstance(data, xr.DataTree) else [data]
+    return [one.data.name for node in nodes for one in node.variables.values() if one.chunks is not None]
+
+
+def unchanged(data: xr.Dataset | xr.DataTree) -> bool:
+    """Whether every lazy variable is as a graph returned it: attributes outlive arithmetic, and would lie."""
+    return all(name in _made for name in _lazy_names(data))
+
+
 def _load(path: Path) -> Graph:
     path = path.resolve()
-    source = path.read_text(encoding="utf-8")
-    module = _execute(path)
+    source = _source(path)
+    module = _execute(path, source)
     function = getattr(module, "graph", None)
     if not callable(function):
         raise BadInput(f"{path}: the file defines no graph() function, so there is nothing to run")
@@ -168,20 +187,25 @@ def _load(path: Path) -> Graph:
     return Graph(path.stem, path, source, parameters, module, function)
 
 
-def _execute(path: Path) -> ModuleType:
-    """Run the file as a module that is *not* left in ``sys.modules``.
+def _source(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not a Python file in UTF-8 ({error.reason} at byte {error.start})") from error
 
-    cloudpickle sends what it cannot import by value: so the file's own functions and classes reach
-    workers that have never seen the file.
+
+def _execute(path: Path, source: str) -> ModuleType:
+    """Run a file's text as a module that is *not* left in ``sys.modules``.
+
+    The very text that is hashed is run, not cached bytecode that may be older. cloudpickle sends what it cannot
+    import by value: so the file's own functions and classes reach workers that have never seen the file.
     """
     name = f"lensflow_graph_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise BadInput(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - the user's own file, as asked
     except LensflowError:
         raise
     except Exception as error:
@@ -192,13 +216,14 @@ def _execute(path: Path) -> ModuleType:
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - any JSON value
-    """Return the value in JSON's own types, paths as text."""
+    """Return the value in JSON's own types; what has none (paths, NaN) as text."""
     if isinstance(value, dict):
         return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
         return [plain(one) for one in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return str(value)
+    if isinstance(value, set | frozenset):
+        return sorted((plain(one) for one in value), key=repr)  # a set's own order differs between processes
+    fits = value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
+    return value if fits else str(value)

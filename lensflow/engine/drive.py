@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dask.highlevelgraph import HighLevelGraph
 
 from lensflow import events
+from lensflow.engine.cluster import slots
 from lensflow.engine.quarantine import Failure, Policy, run_alone
 from lensflow.engine.tasks import sharing
-from lensflow.errors import LensflowError
+from lensflow.errors import LensflowError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lensflow.engine.blocks import Block
     from lensflow.engine.tasks import TaskGraph
 
+SLOTS_KNOWN = 10.0  # s that the number of worker threads is taken for known
 TICK = 0.2  # s the loop waits for news before it looks at its timers and at the interrupt flag
 
 
@@ -43,7 +45,7 @@ class Listener(Protocol):
     def noted(self, kind: str, message: str, fields: dict[str, Any]) -> None:
         """Hear what science code had to say."""
 
-    def tick(self, in_flight: int) -> None:
+    def tick(self, in_flight: int, slots: int) -> None:
         """Hear that time has passed."""
 
 
@@ -105,6 +107,8 @@ class Drive:
     _last: dict[Hashable, int] = field(default_factory=dict)
     _release_after: dict[int, list[Hashable]] = field(default_factory=dict)
     _alone: int = 0
+    _slots_known: int = 0
+    _slots_known_until: float = 0.0
 
     def run(self) -> None:
         """Return when every block is written or given up, or when an interrupt has been obeyed.
@@ -181,7 +185,14 @@ class Drive:
         except queue.Empty:
             pass
         self._settle(finished)
-        self.listener.tick(len(self._active) + self._alone)
+        self.listener.tick(len(self._active) + self._alone, self._slots())
+
+    def _slots(self) -> int:
+        """Return the worker threads there are now, asked for once in a while: it is a round trip."""
+        if time.monotonic() > self._slots_known_until:
+            self._slots_known = slots(self.client)
+            self._slots_known_until = time.monotonic() + SLOTS_KNOWN
+        return self._slots_known
 
     def _take(self, kind: str, what: Any, finished: list[Future]) -> None:  # noqa: ANN401 - tagged by kind
         if kind == "block":  # of an attempt that still counts
@@ -215,6 +226,10 @@ class Drive:
         if verdict == "quarantine":
             self.listener.given_up(attempt.block, failure, attempt.failures)
             self._finish(attempt)
+        elif verdict == "stop":
+            raise OutputError(
+                f"block {attempt.block.id} cannot be written ({failure.error}); make room and resume the run"
+            )
         elif verdict == "isolate":
             self.listener.retried(attempt.block, failure, attempt.failures, 0.0)
             self._run_alone(attempt)

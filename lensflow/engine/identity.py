@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from lensflow.engine.blocks import groups
-from lensflow.engine.catalog import PROVENANCE, Graph, plain
+from dask.base import tokenize
+
+from lensflow.engine.blocks import groups, is_lazy
+from lensflow.engine.catalog import Graph, plain
 from lensflow.errors import BadInput
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+BY_HAND = "(a dataset made by hand)"
 ZARR_METADATA = {"zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
 
 
@@ -71,10 +74,9 @@ def _changed_inputs(now: dict[str, list[int]], then: dict[str, list[int]]) -> It
 
 def identify(tree: xr.DataTree, graph: Graph | None, arguments: dict[str, object]) -> Identity:
     """Return the identity of a run of ``tree``, made by ``graph`` with ``arguments`` (or by hand: None)."""
-    made = tree.attrs.get(PROVENANCE, {})
     return Identity(
-        graph=made.get("graph", "(a dataset made by hand)"),
-        source_sha256=made.get("source_sha256", ""),
+        graph=graph.reference if graph else BY_HAND,
+        source_sha256=graph.sha256 if graph else _tasks(tree),
         arguments=plain(arguments),
         version=version("lensflow"),
         geometry=_geometry(tree),
@@ -82,9 +84,17 @@ def identify(tree: xr.DataTree, graph: Graph | None, arguments: dict[str, object
     )
 
 
+def _tasks(tree: xr.DataTree) -> str:
+    """Hash what Dask calls the lazy arrays: of a dataset made by hand, only that tells one from another."""
+    names = [one.data.name for _, dataset in groups(tree) for one in dataset.variables.values() if is_lazy(one)]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+
 def _geometry(tree: xr.DataTree) -> str:
+    """Hash names, dimensions, shapes, types and chunks, and the values of what is in memory."""
     described = [
         (group, str(name), list(map(str, one.dims)), list(one.shape), str(one.dtype), plain(one.chunks or ()))
+        + (() if is_lazy(one) else (tokenize(one.values),))
         for group, dataset in groups(tree)
         for name, one in dataset.variables.items()
     ]
@@ -105,23 +115,30 @@ def fingerprints(paths: Iterable[Path]) -> dict[str, list[int]]:
     for path in paths:
         try:
             if path.is_dir():
-                zarr = any((path / name).exists() for name in ZARR_METADATA)
-                found.update(_below(str(path), metadata_only=zarr))
+                found.update(_below(str(path), frozenset()))
             else:
-                stat = path.stat()
-                found[str(path)] = [stat.st_size, stat.st_mtime_ns]
+                found[str(path)] = _fingerprint(path.stat())
         except FileNotFoundError as error:
-            raise BadInput(f"{path}: no such file or folder; check the path") from error
+            raise BadInput(f"{error.filename or path}: no such file or folder; check the path") from error
     return found
 
 
-def _below(folder: str, *, metadata_only: bool) -> Iterator[tuple[str, list[int]]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                # chunks of a Zarr v3 array lie under c/: nothing to fingerprint there
-                if not (metadata_only and entry.name == "c"):
-                    yield from _below(entry.path, metadata_only=metadata_only)
-            elif not metadata_only or entry.name in ZARR_METADATA:
-                stat = entry.stat()
-                yield entry.path, [stat.st_size, stat.st_mtime_ns]
+def _below(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, list[int]]]:
+    """Walk a folder, once even where it links to itself; of Zarr groups and arrays, the metadata only."""
+    stat = os.stat(folder)  # noqa: PTH116 - scandir deals in text
+    here = (stat.st_dev, stat.st_ino)
+    if here in above:
+        return
+    with os.scandir(folder) as scanned:
+        entries = sorted(scanned, key=lambda entry: entry.name)
+    zarr = any(entry.name in ZARR_METADATA for entry in entries)
+    for entry in entries:
+        if entry.is_dir():
+            if not zarr or any(os.path.exists(os.path.join(entry.path, one)) for one in ZARR_METADATA):  # noqa: PTH110, PTH118
+                yield from _below(entry.path, above | {here})
+        elif not zarr or entry.name in ZARR_METADATA:
+            yield entry.path, _fingerprint(entry.stat())
+
+
+def _fingerprint(stat: os.stat_result) -> list[int]:
+    return [stat.st_size, stat.st_mtime_ns]

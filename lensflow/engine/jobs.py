@@ -130,14 +130,17 @@ def parse(words: Sequence[str], environment: Mapping[str, str] | None = None) ->
     if not words or words[0].startswith("--"):
         raise BadOption("name a graph, a graph file or a job file first; `lensflow list` shows the graphs")
     first, *rest = words
+    surroundings = os.environ if environment is None else environment
     filed: dict[str, object] = {}
     if Path(first).suffix in {".yaml", ".yml"}:
-        rest, profile = _take_profile(rest)
+        rest, profile = _take_profile(rest, surroundings)
         first, filed = _read_job(Path(first), profile)
+    elif any(word.partition("=")[0] == "--profile" for word in rest):
+        raise BadOption(f"--profile chooses among the profiles of a job file (.yaml), and {first} is none")
     graph = load_graph(first)
     known = words_of(graph)
     given = known.from_words(rest, also=("--profile", "--json", "--debug"))
-    values = {**filed, **_from_environment(known, os.environ if environment is None else environment), **given}
+    values = {**filed, **_from_environment(known, surroundings), **given}
     converted = known.validate(values)
     engine = {name: value for name, value in converted.items() if name in ENGINE}
     arguments = {name: value for name, value in values.items() if name not in ENGINE}
@@ -149,8 +152,8 @@ def _from_environment(known: Parameters, environment: Mapping[str, str]) -> dict
     return {name: environment[variable] for name, variable in names.items() if environment.get(variable)}
 
 
-def _take_profile(words: list[str]) -> tuple[list[str], str | None]:
-    rest, profile = [], os.environ.get(PREFIX + "PROFILE")
+def _take_profile(words: list[str], environment: Mapping[str, str]) -> tuple[list[str], str | None]:
+    rest, profile = [], environment.get(PREFIX + "PROFILE")
     stream = iter(words)
     for word in stream:
         if word == "--profile":
@@ -170,15 +173,15 @@ def _read_job(path: Path, profile: str | None) -> tuple[str, dict[str, object]]:
         read = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"{path}: the job file cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: the job file is not valid YAML ({error})") from error
     if not isinstance(read, dict) or not isinstance(read.get("graph"), str):
         raise BadInput(f"{path}: a job file needs a line 'graph: NAME', and under it the graph's own words")
     values = {str(key).replace("-", "_"): value for key, value in read.items()}
     profiles = values.pop("profiles", None) or {}
     name = str(values.pop("graph"))
-    if not isinstance(profiles, dict):
-        raise BadInput(f"{path}: profiles must be a mapping of names to values")
+    if not isinstance(profiles, dict) or not all(isinstance(one, dict | None) for one in profiles.values()):
+        raise BadInput(f"{path}: profiles must be a mapping of names to the words each of them sets")
     if profile is not None and profile not in profiles:
         known = ", ".join(map(str, profiles)) or "none"
         raise UnknownName(f"{path}: no profile {profile!r}, there is {known}.{nearest(profile, map(str, profiles))}")

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+NEEDED = {  # by event; an entry that lacks one of these has been altered
+    "end": {"t", "outcome", "seconds"},
+    "done": {"t", "block"},
+    "quarantined": {"t", "block"},
+    "damaged": {"t", "block", "reason"},
+}
 SYNC = 1.0  # s: what a machine crash may take from the journal; a killed process loses nothing
 
 
@@ -70,11 +76,13 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open("rb") as lines:
             for line in lines:
+                if not line.endswith(b"\n"):
+                    return  # torn: the next writer cuts it off
                 try:
                     entry = json.loads(line)
                 except ValueError:
                     continue
-                if isinstance(entry, dict) and "event" in entry:
+                if isinstance(entry, dict) and entry.keys() >= NEEDED.get(str(entry.get("event")), {"event"}):
                     yield entry
     except FileNotFoundError:
         return
@@ -116,19 +124,23 @@ def fold(path: Path) -> State:
 def _apply(state: State, entry: dict[str, Any]) -> None:
     event, block = entry["event"], entry.get("block", "")
     if event == "done":
+        state.template = True  # whatever became of its line
         state.done[block] = entry
         state.quarantined.pop(block, None)
         state.damaged.pop(block, None)
     elif event == "quarantined":
         state.quarantined[block] = entry
         state.done.pop(block, None)
+        state.damaged.pop(block, None)
     elif event == "damaged":
         state.damaged[block] = entry["reason"]
         state.done.pop(block, None)
+        state.quarantined.pop(block, None)
     elif event == "template":
         state.template = True
         state.done.clear()
         state.quarantined.clear()
+        state.damaged.clear()
     elif event == "session":
         state.sessions.append(dict(entry))
     elif event == "end" and state.sessions:

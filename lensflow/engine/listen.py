@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import journal as journals
+from lensflow.engine.catalog import plain
 from lensflow.engine.cluster import slots
 from lensflow.errors import BlockFailed
 
@@ -104,9 +105,10 @@ class Recorder:
         if (kind, message) in self._told:
             return
         self._told.add((kind, message))
-        self.events.append("note", kind=kind, message=message, fields=fields)
+        self.events.append("note", kind=str(kind), message=str(message), fields=plain(fields))
         self.display.notes += 1
 
-    def tick(self, in_flight: int) -> None:
-        """Refresh the live line."""
+    def tick(self, in_flight: int, slots: int) -> None:
+        """Refresh the live line; workers come and go."""
+        self.display.pace.slots = max(1, slots)
         self.display.refresh(in_flight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BEAT = 10.0  # s between heartbeats
+PATIENCE = 5.0  # s to compete for a dead holder's lock
+GUARD = 30.0  # s after which the guard of a lock being broken is itself taken for left behind
 SILENCE = 120.0  # s without a heartbeat after which a holder on another host counts as dead
 
 
@@ -42,7 +45,8 @@ class Lock:
         self._beat: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        for _ in range(3):
+        patience = time.monotonic() + PATIENCE
+        while time.monotonic() < patience:
             if self._create():
                 self._beat = threading.Thread(target=self._keep_beating, name="lensflow-lock", daemon=True)
                 self._beat.start()
@@ -80,28 +84,34 @@ class Lock:
         return True
 
     def _break_if_stale(self) -> None:
-        """Move a dead holder's lock away; only one of several who try succeeds."""
+        """Remove a dead holder's lock, one process at a time: whoever looked before another's turn looks again."""
+        self._refuse_if_alive()
+        guard = self.path.with_name(f"{self.path.name}.breaking")
+        try:
+            os.close(os.open(guard, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            if _age(guard) > GUARD:  # its maker died in these few lines
+                guard.unlink(missing_ok=True)
+            time.sleep(0.05)
+            return
+        try:
+            self._refuse_if_alive()
+            self.path.unlink(missing_ok=True)
+        finally:
+            guard.unlink(missing_ok=True)
+
+    def _refuse_if_alive(self) -> None:
         holder = _read(self.path)
         if alive(holder, self.path):
             raise RunLocked(
                 f"{self.path.parent}: being written by process {holder.get('pid')} on {holder.get('host')}"
                 f" since {holder.get('since')}; wait for it, or stop it"
             )
-        aside = self.path.with_name(f"{self.path.name}.stale.{self._token}")
-        try:
-            self.path.rename(aside)
-        except FileNotFoundError:
-            return
-        if _read(aside).get("token") != holder.get("token"):  # another took it in between: give it back
-            aside.rename(self.path)
-        aside.unlink(missing_ok=True)
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT):
-            try:
+            with contextlib.suppress(FileNotFoundError):  # a file system that blinks: the next beat counts
                 os.utime(self.path)
-            except FileNotFoundError:
-                return
 
 
 def alive(holder: dict[str, Any], path: Path) -> bool:
@@ -111,8 +121,9 @@ def alive(holder: dict[str, Any], path: Path) -> bool:
     if holder.get("host") != socket.gethostname():
         return _age(path) < SILENCE
     try:
+        process = psutil.Process(holder["pid"])
         started: float = holder["started"]
-        return abs(psutil.Process(holder["pid"]).create_time() - started) < 1.0
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - started) < 1.0
     except psutil.NoSuchProcess:
         return False
 
@@ -139,6 +150,7 @@ def _age(path: Path) -> float:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
+    return found if isinstance(found, dict) and {"host", "pid", "started"} <= found.keys() else {}

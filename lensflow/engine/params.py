@@ -96,17 +96,24 @@ class Parameter:
         if NoneType in alternatives and word.lower() in {"none", "null"}:
             return None
         if self.is_sequence:
-            return [part.strip() for part in word.split(",") if part.strip()]
-        for one in alternatives:
-            for choice in get_args(one) if get_origin(one) is Literal else ():
-                if str(choice) == word:
-                    return choice
-        return word
+            parts = [part.strip() for part in word.split(",") if part.strip()]
+            items = [one for kind in alternatives for one in get_args(kind)]
+            return [_choice(part, items) for part in parts]
+        return _choice(word, alternatives)
+
+
+def _choice(word: str, kinds: Iterable[Any]) -> object:
+    """Return the literal that a word spells, such as the number 2 of ``Literal[1, 2]``, else the word."""
+    for kind in kinds:
+        for choice in get_args(kind) if get_origin(kind) is Literal else ():
+            if str(choice) == word:
+                return choice
+    return word
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - any type a signature may name
     try:
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True))
     except PydanticUserError:  # the type brings its own configuration
         return TypeAdapter(annotation)
 
@@ -213,8 +220,10 @@ class Parameters:
             if flag is not None and not equals:
                 values[entry.name] = flag
                 continue
+            if flag is False:
+                raise BadOption(f"{spelled} takes no value")
             if not equals:
-                if not rest:
+                if not rest or re.match(r"--[A-Za-z]", rest[0]):
                     raise BadOption(f"{spelled} needs a value: {entry.describe()}")
                 value = rest.pop(0)
             values[entry.name] = _joined(values.get(entry.name), value) if entry.is_sequence else value

@@ -66,13 +66,15 @@ class Pace:
         Finishing times are looked at in rounds of one block a slot: a round's length is the time of one block,
         whatever the number of slots. Typical is what is left times the median round, pessimistic its 90th percentile.
         """
-        if self.count < ENOUGH:
+        rate = self.rate()
+        if rate is None:
             return None
         step = min(self.slots, len(self.finished) // 4)
         times = list(self.finished)
         rounds = sorted(later - earlier for earlier, later in zip(times[:-step], times[step:], strict=True))
-        typical, slow = rounds[len(rounds) // 2], rounds[min(len(rounds) - 1, int(0.9 * len(rounds)))]
-        return typical * left / step, slow * left / step
+        slow = rounds[min(len(rounds) - 1, int(0.9 * len(rounds)))]
+        typical = rounds[len(rounds) // 2] * left / step or left / rate  # rounds of no length: fewer slots than thought
+        return typical, max(typical, slow * left / step)
 
 
 class Display:

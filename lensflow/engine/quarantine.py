@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 BASE, LONGEST = 0.5, 60.0  # s of waiting before the first retry, and at most
 
-Verdict = Literal["retry", "isolate", "quarantine"]
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+Verdict = Literal["retry", "isolate", "quarantine", "stop"]
 
 
 class Isolated(LensflowError):
@@ -69,6 +73,8 @@ class Policy:
             return "isolate"
         if isinstance(failure.error, Isolated | LensflowError):
             return "quarantine"  # bad input and the like: it will not become better
+        if isinstance(failure.error, OSError) and failure.error.errno in NO_ROOM:
+            return "retry" if attempt <= self.retries else "stop"  # the fault is the disk's, not the block's
         allowed = self.retries if isinstance(failure.error, OSError | MemoryError | EOFError) else min(1, self.retries)
         return "retry" if attempt <= allowed else "quarantine"
 
@@ -92,10 +98,10 @@ def run_alone(tasks: dict[Hashable, Any], key: Hashable, memory_limit: int | Non
         order, answer = Path(folder, "order"), Path(folder, "answer")
         order.write_bytes(cloudpickle.dumps((tasks, key, memory_limit)))
         command = [sys.executable, "-m", "lensflow.engine.alone", str(order), str(answer)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - our own module
+        environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(command, capture_output=True, check=False, env=environment)  # noqa: S603 - our own module
         if not answer.exists():
-            said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
             raise Isolated(
                 f"run alone, the block ended its process ({_ending(done.returncode)}; last words: {said[0]})"
             )

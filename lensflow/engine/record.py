@@ -32,11 +32,25 @@ class Digest:
 
 
 def checksum(values: np.ndarray) -> str:
-    """Return the 128-bit xxh3 hash of type, shape and bytes of an array (C order)."""
+    """Return the 128-bit xxh3 hash of type, shape and values of an array (C order).
+
+    All NaNs count as one: 0/0 is a NaN with its sign bit set, and a stored chunk of those, taken for empty, reads
+    back as the fill value's.
+    """
     hasher = xxhash.xxh3_128(f"{values.dtype.str}{values.shape}".encode())
     for part in _slabs(values):
-        hasher.update(np.ascontiguousarray(part).view(np.uint8).data)
+        hasher.update(_one_nan(np.ascontiguousarray(part)).view(np.uint8).data)
     return hasher.hexdigest()
+
+
+def _one_nan(part: np.ndarray) -> np.ndarray:
+    if part.dtype.kind not in "fc":
+        return part
+    missing = np.isnan(part)
+    if missing.any():
+        part = part.copy()
+        part[missing] = part.dtype.type(complex(np.nan, np.nan) if part.dtype.kind == "c" else np.nan)
+    return part
 
 
 def digest(values: np.ndarray) -> Digest:
@@ -47,18 +61,20 @@ def digest(values: np.ndarray) -> Digest:
         good = part[np.isfinite(part)] if part.dtype.kind in "fc" else part
         if good.size == 0:
             continue
-        numbers = np.abs(good) if good.dtype.kind == "c" else good
+        with np.errstate(over="ignore"):
+            numbers = np.abs(good) if good.dtype.kind == "c" else good
+            total += float(numbers.sum(dtype=np.float64))
         finite += good.size
-        total += float(numbers.sum(dtype=np.float64))
         low, high = min(low, float(numbers.min())), max(high, float(numbers.max()))
     some = finite > 0
+    mean = total / finite if some else math.inf
     return Digest(
         checksum=checksum(values),
         nbytes=values.nbytes,
         nan_fraction=1 - finite / values.size if values.size else 0.0,
-        minimum=low if some else None,
-        maximum=high if some else None,
-        mean=total / finite if some else None,
+        minimum=low if math.isfinite(low) else None,
+        maximum=high if math.isfinite(high) else None,
+        mean=mean if math.isfinite(mean) else None,
     )
 
 

@@ -10,6 +10,7 @@ import time
 import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from distributed import Client, get_client
@@ -29,11 +30,10 @@ from lensflow.engine.runs import Run
 from lensflow.engine.tasks import lower
 from lensflow.engine.verify import recheck
 from lensflow.engine.work import Work, occupied
-from lensflow.errors import BlockFailed, LensflowError, OutputError, RunLocked, StoreConflict
+from lensflow.errors import BadOption, BlockFailed, LensflowError, OutputError, RunLocked, StoreConflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     import xarray as xr
 
@@ -119,6 +119,8 @@ def run(
         With ``on_error="raise"``, when a block fails for good.
     """
     chosen = Options(**options)
+    if Path(out).suffix == ".run":
+        raise BadOption(f"{out}: names of run directories end in .run; call the store something else, such as .zarr")
     directory = RunDirectory.of(out)
     work = Work.of(data)
     check(directory, work, accept_changes=chosen.accept_changes)
@@ -250,7 +252,7 @@ class _Session:
             journal = stack.enter_context(Log(self.directory.journal))
             events = stack.enter_context(Log(self.directory.events))
             display = stack.enter_context(Display(total, len(state.done), free, show=self.options.progress))
-            display.failed = total - len(state.done) - len(pending)
+            display.failed = len(state.quarantined.keys() - {block.id for block in pending})
             recorder = Recorder(journal, events, display, self._blank, raising=self.options.on_error == "raise")
             recorder.remember(self.directory)
             recorder.session(self.client, pending=len(pending), total=total)

@@ -66,11 +66,14 @@ class RunDirectory:
             If there is no run here, or its description is damaged.
         """
         try:
-            return json.loads((self.path / "run.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+            found = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise BadInput(f"{self.out}: no lensflow run here ({self.path.name}/run.json is missing)") from error
         except ValueError as error:
             raise BadInput(f"{self.path / 'run.json'}: damaged ({error})") from error
+        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+            raise BadInput(f"{self.path / 'run.json'}: damaged, or not of this version (no schema {SCHEMA})")
+        return found
 
     def exists(self) -> bool:
         """Whether a run has been described here."""
@@ -78,7 +81,11 @@ class RunDirectory:
 
     def identity(self) -> Identity:
         """Return the identity the run was started with."""
-        return Identity(**self.describe()["identity"])
+        described = self.describe().get("identity") or {}
+        try:
+            return Identity(**described)
+        except TypeError as error:
+            raise BadInput(f"{self.path / 'run.json'}: its identity is damaged ({error})") from error
 
     def state(self) -> State:
         """Return where the run stands, from the journal alone."""
@@ -102,7 +109,10 @@ class RunDirectory:
 def replace(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old text or the new one, never half of it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(path)
 
 

@@ -163,8 +163,10 @@ class Run:
 
 def elapsed(state: journal.State) -> float:
     """Return the seconds that drivers have worked on a run, all sessions together."""
-    last = max((one["t"] for one in state.done.values()), default=0.0)
+    times = sorted(one["t"] for one in state.done.values())
     total = 0.0
-    for one in state.sessions:
-        total += one.get("seconds", max(0.0, last - one["t"]))
+    for one, after in zip(state.sessions, [*state.sessions[1:], None], strict=True):
+        end = after["t"] if after else float("inf")
+        last = max((t for t in times if one["t"] <= t < end), default=one["t"])
+        total += one.get("seconds", last - one["t"])  # a session that died lasted until its last block at least
     return total

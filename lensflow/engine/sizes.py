@@ -6,6 +6,7 @@ makes, so the sizes of all steps in between can be noted at no cost and a plan c
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def of_key(key: object) -> int | None:
     size = dtype.itemsize
     for lengths, place in zip(chunks, key[1:], strict=True):
         size *= lengths[place]
-    return size
+    return int(size) if math.isfinite(size) else None  # NaN: chunks of unknown length
 
 
 def is_packed(key: object) -> bool:

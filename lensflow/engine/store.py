@@ -56,7 +56,9 @@ def layout(grid: Grid, name: str, variable: xr.Variable) -> Layout:
     label = f"{grid.group}/{name}".lstrip("/")
     shards = _sizes(label, grid, variable.encoding.get("shards"))
     chunks = _sizes(label, grid, variable.encoding.get("chunks")) or _default_chunks(grid, variable.dtype.itemsize)
-    chosen = Layout(tuple(min(c, max(n, 1)) for c, n in zip(chunks, grid.shape, strict=True)), shards)
+    if not shards:
+        chunks = tuple(min(chunk, max(length, 1)) for chunk, length in zip(chunks, grid.shape, strict=True))
+    chosen = Layout(chunks, shards)
     for dim, starts, unit in zip(grid.dims, grid.starts, chosen.owned, strict=True):
         for start in starts:
             if start % unit:
@@ -87,15 +89,20 @@ def _sizes(label: str, grid: Grid, wanted: object) -> tuple[int, ...] | None:
 
 def _default_chunks(grid: Grid, itemsize: int) -> tuple[int, ...]:
     """Return the largest chunk that every block start is a multiple of, divided until it is small enough."""
-    units = [math.gcd(*starts) or lengths[0] for starts, lengths in zip(grid.starts, grid.chunks, strict=True)]
-    units = [max(unit, 1) for unit in units]
+    units = [max(1, math.gcd(*starts) or lengths[0]) for starts, lengths in zip(grid.starts, grid.chunks, strict=True)]
     while units and math.prod(units) * itemsize > TARGET_BYTES:
-        axis = max(range(len(units)), key=lambda one: units[one])
-        divisor = next((d for d in (2, 3, 5, 7) if units[axis] % d == 0), None)
-        if divisor is None:
-            break
-        units[axis] //= divisor
+        smaller = {axis: _smaller(units[axis], alone=len(grid.chunks[axis]) == 1) for axis in range(len(units))}
+        divisible = [axis for axis, unit in smaller.items() if unit > 1] or list(smaller)
+        axis = max(divisible, key=units.__getitem__)
+        units[axis] = smaller[axis]
     return tuple(units)
+
+
+def _smaller(unit: int, *, alone: bool) -> int:
+    """Return the next smaller chunk length: half where one block spans the dimension, else the largest divisor."""
+    if alone:
+        return math.ceil(unit / 2)
+    return unit // next((d for d in range(2, math.isqrt(unit) + 1) if unit % d == 0), unit)
 
 
 def fill_value(variable: xr.Variable) -> Any:  # noqa: ANN401 - a number of the variable's type

@@ -71,7 +71,7 @@ class TaskGraph:
 def writers(tree: xr.DataTree, grids: Sequence[Grid], path: Path, token: str) -> list[da.Array]:
     """Return an array of write tasks for each grid: one final task a block, its chunk the block's record."""
     made = []
-    for grid in grids:
+    for number, grid in enumerate(grids):
         dataset = dataset_of(tree, grid.group)
         arrays = [dataset.variables[name].data for name in grid.names]
         write = partial(write_block, target=Target.of(grid, path, token))
@@ -82,7 +82,7 @@ def writers(tree: xr.DataTree, grids: Sequence[Grid], path: Path, token: str) ->
                 chunks=tuple((1,) * count for count in grid.numblocks),
                 dtype=object,
                 meta=np.empty((0,) * len(grid.dims), dtype=object),
-                name=f"write-{grid.label.replace('/', '-')}-{token[:8]}",
+                name=f"write-{grid.label}-{number}{token[:8]}",
             )
         )
     return made

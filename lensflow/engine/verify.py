@@ -98,6 +98,8 @@ def verify(directory: RunDirectory, progress: Callable[[int, int], None] | None 
 
 def _damage(directory: RunDirectory, block: str, record: dict[str, Any], token: str) -> str | None:
     """Say what is wrong with a block, None if nothing is."""
+    if "region" not in record or "variables" not in record:
+        return "its entry in the journal is damaged"
     group, _, _ = block.rpartition("[")[0].rpartition("/")
     region = tuple(slice(start, stop) for start, stop in record["region"])
     for name, written in record["variables"].items():

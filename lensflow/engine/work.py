@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import sizes, store
 from lensflow.engine.blocks import as_tree, dataset_of, grids
-from lensflow.engine.catalog import PROVENANCE, Graph
+from lensflow.engine.catalog import PROVENANCE, Graph, unchanged
 from lensflow.engine.catalog import graph as load_graph
 from lensflow.engine.identity import Identity, identify
 from lensflow.errors import BadInput, LensflowError, StoreConflict
@@ -67,7 +67,7 @@ class Work:
             for name in grid.names:
                 sizes.remember(dataset.variables[name].data)  # of a dataset made by hand, these at least are known
                 layouts[f"{grid.group}/{name}".lstrip("/")] = store.layout(grid, name, dataset.variables[name])
-        graph, arguments = made_by(tree.attrs.get(PROVENANCE, {}))
+        graph, arguments = made_by(tree)
         blocks = tuple(block for grid in found for block in grid.blocks())
         return cls(tree, found, blocks, layouts, graph, identify(tree, graph, arguments))
 
@@ -77,20 +77,25 @@ class Work:
         return sum(grid.nbytes for grid in self.grids)
 
 
-def made_by(provenance: dict[str, Any]) -> tuple[Graph | None, dict[str, object]]:
-    """Return the graph and the arguments that a dataset's provenance attribute names.
+def made_by(tree: xr.DataTree) -> tuple[Graph | None, dict[str, object]]:
+    """Return the graph and the arguments that made a dataset: none if it was made, or changed since, by hand.
 
     Raises
     ------
     StoreConflict
         If the graph file has changed since the dataset was made.
     """
-    if not provenance:
+    provenance: dict[str, Any] = tree.attrs.get(PROVENANCE, {})
+    if not provenance or not unchanged(tree):
         return None, {}
     try:
         graph = load_graph(provenance["graph"])
     except LensflowError as error:
         raise StoreConflict(f"the dataset says it was made by {provenance['graph']!r}, but: {error}") from error
+    if graph.sha256 != provenance["source_sha256"]:
+        raise StoreConflict(
+            f"{graph.path}: the file has changed since the dataset was made from it; load the graph and call it again"
+        )
     arguments = graph.bind(**provenance["arguments"])
     return graph, arguments
 

@@ -32,7 +32,8 @@ def smooth(band: np.ndarray, seconds: float = 0.0) -> np.ndarray:
     """Average three rows."""
     time.sleep(seconds)
     padded = np.pad(band, ((1, 1), (0, 0)), mode="edge")
-    return (padded[:-2] + padded[1:-1] + padded[2:]) / np.float32(3)
+    mean: np.ndarray = (padded[:-2] + padded[1:-1] + padded[2:]) / np.float32(3)
+    return mean
 
 
 def graph(*, bands: int = 24, rows: int = 8, log: str = "", seconds: float = 0.0) -> xr.Dataset:

@@ -47,7 +47,10 @@ def test_one_flipped_bit_alters_the_checksum(values: np.ndarray[Any, Any], data:
     place = data.draw(st.integers(0, len(raw) - 1))
     raw[place] ^= 1 << data.draw(st.integers(0, 7))
     flipped = np.frombuffer(bytes(raw), values.dtype).reshape(values.shape)
-    assert checksum(flipped) != checksum(values)
+    if values.dtype.kind in "fc" and np.ravel(np.isnan(values) & np.isnan(flipped))[place // values.dtype.itemsize]:
+        assert checksum(flipped) == checksum(values)  # one NaN is as good as another
+    else:
+        assert checksum(flipped) != checksum(values)
 
 
 def test_shape_and_type_alter_the_checksum() -> None:
