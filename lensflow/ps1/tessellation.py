@@ -310,7 +310,8 @@ def sky_to_grid(
     -----
     TAN of Calabretta & Greisen (2002) with LONPOLE 180, in float64.
     """
-    a = np.deg2rad(np.asarray(ra, np.float64) - projection.ra)
+    a = np.asarray(ra, np.float64) - projection.ra
+    a = np.deg2rad(a - 360 * np.rint(a / 360))  # near 0 across RA 0/360, where 360 has but 1e-9 px to spare
     d, d0 = np.deg2rad(np.asarray(dec, np.float64)), np.deg2rad(projection.dec)
     cosine = np.sin(d0) * np.sin(d) + np.cos(d0) * np.cos(d) * np.cos(a)  # of the distance to the centre
     cosine = np.where(cosine > 0, cosine, np.nan)
