@@ -15,8 +15,8 @@ from lensflow.cli.show import emit
 from lensflow.engine import jobs
 from lensflow.engine import plan as plans
 from lensflow.engine.catalog import graph as load_graph
+from lensflow.engine.claim import check
 from lensflow.engine.cluster import cluster, profile
-from lensflow.engine.run import check
 from lensflow.engine.run import run as run_data
 from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import threading
 import time
@@ -16,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from distributed import Client, get_client
 
 from lensflow.engine import store
+from lensflow.engine.claim import check, claimed, open_run
 from lensflow.engine.cluster import cluster, probe, slots, worker_memory
 from lensflow.engine.drive import Drive, Interrupt
 from lensflow.engine.journal import Log, State
 from lensflow.engine.listen import Recorder
-from lensflow.engine.lock import Lock, holder_of
 from lensflow.engine.plan import Plan, plan_work
 from lensflow.engine.progress import Display
 from lensflow.engine.quarantine import Policy
@@ -28,9 +26,8 @@ from lensflow.engine.report import write_report
 from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
 from lensflow.engine.tasks import lower
-from lensflow.engine.verify import recheck
-from lensflow.engine.work import Work, occupied
-from lensflow.errors import BadOption, BlockFailed, LensflowError, OutputError, RunLocked, StoreConflict
+from lensflow.engine.work import Work
+from lensflow.errors import BadOption, LensflowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -133,52 +130,13 @@ def run(
         probe(client, graph.cut([graph.key(work.blocks[0])]))
         if planned:
             planned(plan)
-        stack.enter_context(_claimed(directory))
+        stack.enter_context(claimed(directory))
         check(directory, work, accept_changes=chosen.accept_changes)  # again: now nobody else can write
-        state = _open(directory, work, plan)
+        state = open_run(directory, work, plan)
         pending = _pending(work.blocks, state, failed_only=chosen.failed_only)
         session = _Session(directory, work, chosen, client, token)
         session.drive(graph, pending, state)
     return Run(directory)
-
-
-def check(directory: RunDirectory, work: Work, *, accept_changes: bool) -> None:
-    """Refuse, touching nothing, to write where another run writes or has written.
-
-    Raises
-    ------
-    RunLocked
-        If a live process holds the store.
-    StoreConflict
-        If what is there was made from something else, or by something else.
-    """
-    holder = holder_of(directory.lock)
-    if holder and holder.get("pid") != os.getpid():
-        raise RunLocked(
-            f"{directory.out}: being written by process {holder['pid']} on {holder['host']} since {holder['since']};"
-            " wait for it, or stop it"
-        )
-    if not directory.exists():
-        if occupied(directory.out):
-            raise StoreConflict(
-                f"{directory.out}: exists and no lensflow run made it (there is no {directory.path.name});"
-                " choose another --out, or remove it"
-            )
-        return
-    old = directory.identity()
-    if old.key == work.identity.key:
-        return
-    changes = "; ".join(work.identity.changes_since(old))
-    if old.geometry != work.identity.geometry:
-        raise StoreConflict(
-            f"{directory.out}: belongs to another run ({changes}); choose another --out, or remove it and"
-            f" {directory.path.name}"
-        )
-    if not accept_changes:
-        raise StoreConflict(
-            f"{directory.out}: was begun from something else ({changes}); give --accept-changes to go on"
-            " with it all the same, or choose another --out"
-        )
 
 
 def _current_client() -> Client | None:
@@ -190,42 +148,6 @@ def _current_client() -> Client | None:
 
 def _threads(client: Client) -> int:
     return max(client.nthreads().values(), default=1)
-
-
-@contextmanager
-def _claimed(directory: RunDirectory) -> Iterator[None]:
-    """Hold the run directory's lock; take the directory away again if nothing came of it."""
-    fresh = not directory.path.exists()
-    try:
-        directory.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{directory.path}: cannot be made ({error.strerror}); choose another --out") from error
-    try:
-        with Lock(directory.lock):
-            yield
-    finally:
-        if fresh and not directory.exists():
-            shutil.rmtree(directory.path, ignore_errors=True)
-
-
-def _open(directory: RunDirectory, work: Work, plan: Plan) -> State:
-    """Bring run directory and template up to date and return what has been done so far."""
-    state = directory.state()
-    if not directory.exists() or directory.identity().key != work.identity.key:
-        source = work.graph.source if work.graph else None
-        directory.write(work.identity, source=source, plan=plan.as_json(), blocks=len(work.blocks))
-    if state.template and directory.out.exists():
-        damaged = recheck(directory, state)
-        with Log(directory.journal) as journal:
-            for block, reason in damaged.items():
-                journal.append("damaged", block=block, reason=reason)
-        return directory.state()
-    if directory.out.exists():  # a template half written when its writer was killed
-        shutil.rmtree(directory.out)
-    store.create(directory.out, work.tree, work.layouts)
-    with Log(directory.journal) as journal:
-        journal.append("template")
-    return directory.state()
 
 
 def _pending(blocks: Sequence[Block], state: State, *, failed_only: bool) -> list[Block]:
@@ -304,6 +226,3 @@ def _interruptible(interrupt: Interrupt) -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-__all__ = ["BlockFailed", "Options", "Outcome", "check", "run"]

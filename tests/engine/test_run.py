@@ -128,6 +128,7 @@ def test_another_run_on_the_store_is_refused_and_nothing_is_touched(
     assert fingerprint(tmp_path) == before
     run = lf.run(lf.graph(SLOW)(bands=4, seconds=0.001), out, client=client, accept_changes=True)
     assert run.status.standing == "done"
+    assert "the argument seconds is 0.001" in run.notes.message[0]  # never silent
 
 
 def test_a_store_of_unknown_origin_is_left_alone(client: Client, tmp_path: Path) -> None:
