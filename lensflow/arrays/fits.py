@@ -45,7 +45,7 @@ def read_image_header(path: str | Path) -> tuple[int, Header]:
                     f"{path}: the file is truncated: found {size} bytes, expected at least {start}; fetch it again"
                 )
             if _is_image(header):
-                return index, _as_image(without_unreadable_cards(header))
+                return index, _as_image(header, path)
             index += 1
     raise BadInput(f"{path}: found no 2-D image, expected a FITS file with one; fetch it again")
 
@@ -65,7 +65,7 @@ def without_unreadable_cards(header: Header) -> Header:
 
 def _next_header(file: Any, path: Path) -> Header:  # noqa: ANN401 - a binary file
     try:
-        header = Header.fromfile(file)
+        header = without_unreadable_cards(Header.fromfile(file))
         header["NAXIS"]  # every header has it; a text file does not
     except (OSError, EOFError, ValueError, KeyError, fits.VerifyError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -90,10 +90,14 @@ def _is_image(header: Header) -> bool:
     return str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE" and int(header["NAXIS"]) == 2
 
 
-def _as_image(header: Header) -> Header:
-    if header.get("ZIMAGE", False):
-        for key in ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2"):
-            header[key] = header["Z" + key]
+def _as_image(header: Header, path: Path) -> Header:
+    compressed = header.get("ZIMAGE", False)
+    for key in ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2"):
+        name = "Z" + key if compressed else key
+        value = header.get(name)
+        if not isinstance(value, int):
+            raise BadInput(f"{path}: {name}: found {value!r}, expected an integer; fetch the file again")
+        header[key] = value
     return header
 
 
