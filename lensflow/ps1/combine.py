@@ -16,7 +16,7 @@ from lensflow.ps1.maskbits import MaskBit
 from lensflow.ps1.zarr_cells import ZarrBand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from numpy.typing import NDArray
 
@@ -126,7 +126,7 @@ class Combination:
         present = ((band, self.cell.band(band)) for band in self.recipe.bands)
         return {band: files for band, files in present if files is not None}
 
-    def slabs(self, start: int, stop: int) -> Iterator[Slab]:
+    def slabs(self, start: int, stop: int) -> Generator[Slab]:
         """Yield rows ``start`` to ``stop`` (pixels of the cell) from the bottom up.
 
         If a band turns out to be damaged half-way, all is yielded again without it: take the last value.
