@@ -82,15 +82,13 @@ class ZarrBand:
 
     def __init__(self, files: BandFiles, projection: Projection, cell: Skycell, *, weight: bool) -> None:
         self._files = files
-        self._image, header = _open(files.image, projection)
-        check_header(header, files.image, projection, cell, files.band)
-        self._header = header
-        self._scaling = Scaling.from_header(header, files.image, stored=False)
+        self._image, self._header = _open(files.image, files, projection, cell)
+        self._scaling = Scaling.from_header(self._header, files.image, stored=False)
         self.step = int(self._image.chunks[0])
-        self._mask = None if files.mask is None else _open_array(files.mask, projection)
+        self._mask = None if files.mask is None else _open(files.mask, files, projection, cell)[0]
         self._weight = None
         if weight and files.weight is not None:
-            self._weight, header = _open(files.weight, projection)
+            self._weight, header = _open(files.weight, files, projection, cell)
             self._weight_scaling = Scaling.from_header(header, files.weight, stored=False)
 
     @property
@@ -129,17 +127,14 @@ def read_zarr_header(path: str) -> Header:
     return _header(_array(path), path)
 
 
-def _open(path: str, projection: Projection) -> tuple[zarr.Array[Any], Header]:
-    array = _open_array(path, projection)
-    return array, _header(array, path)
-
-
-def _open_array(path: str, projection: Projection) -> zarr.Array[Any]:
+def _open(path: str, files: BandFiles, projection: Projection, cell: Skycell) -> tuple[zarr.Array[Any], Header]:
     array = _array(path)
     expected = (projection.height, projection.width)
     if array.shape != expected:
         raise BadInput(f"{path}: shape: found {array.shape}, expected {expected}; convert the skycell again")
-    return array
+    header = _header(array, path)
+    check_header(header, path, projection, cell, files.band)
+    return array, header
 
 
 def _array(path: str) -> zarr.Array[Any]:
