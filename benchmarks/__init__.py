@@ -1,0 +1,1 @@
+"""asv suites (bench_*.py), and comparisons with peers (compare.py)."""
