@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +36,15 @@ class Inventory:
         In order of name.
     ignored
         FITS files that are not skycells.
+    absent
+        Selected cells of projections of which there is nothing: no plan tells of them.
     """
 
     source: Path
     geometry: Geometry
     cells: tuple[CellFiles, ...]
     ignored: tuple[str, ...] = ()
+    absent: tuple[Skycell, ...] = ()
 
 
 def list_cells(source: Path, *, geometry: Geometry, bands: Sequence[str]) -> Inventory:
@@ -90,7 +93,7 @@ def plan_projections(
     pad: int,
     columns_per_block: int | None = None,
     fail_on_missing: bool = False,
-) -> list[Plan]:
+) -> tuple[Inventory, list[Plan]]:
     """Lay out the projections of the selected cells.
 
     Parameters
@@ -107,6 +110,11 @@ def plan_projections(
         See :class:`lensflow.ps1.mosaic.Layout`.
     fail_on_missing
         Whether a selected cell that is absent is an error.
+
+    Returns
+    -------
+    tuple
+        The inventory, with the cells that are absent with their whole projection, and a plan for each other projection.
 
     Raises
     ------
@@ -126,7 +134,8 @@ def plan_projections(
         named = ", ".join(str(cell) for cell in absent[:5]) + (", ..." if len(absent) > 5 else "")
         raise BadInput(f"{inventory.source}: found no {named} ({len(absent)} of {len(chosen)} selected); add them")
     plans = []
-    for number in sorted({cell.projection for cell in chosen if cell in there}):
+    numbers = {cell.projection for cell in chosen if cell in there}
+    for number in sorted(numbers):
         selected = tuple(cell for cell in chosen if cell.projection == number and cell in there)
         cells = _with_halo(selected, there) if halo_cells else [there[cell] for cell in selected]
         _check_bands(cells, recipe)
@@ -143,7 +152,7 @@ def plan_projections(
             columns_per_block=columns_per_block,
         )
         plans.append(Plan(layout, tuple(cell for cell in absent if cell.projection == number)))
-    return plans
+    return replace(inventory, absent=tuple(cell for cell in absent if cell.projection not in numbers)), plans
 
 
 def _with_halo(selected: Sequence[Skycell], there: dict[Skycell, CellFiles]) -> list[CellFiles]:

@@ -125,7 +125,7 @@ class Options:
             If the source is absent, empty, or contradicts the tessellation.
         """
         inventory = list_cells(source, geometry=self.geometry, bands=self.bands)
-        plans = plan_projections(
+        return plan_projections(
             inventory,
             self.recipe,
             selection=self.selection,
@@ -137,7 +137,6 @@ class Options:
             columns_per_block=self.columns_per_block,
             fail_on_missing=self.on_missing == "fail",
         )
-        return inventory, plans
 
     def record(self) -> dict[str, Any]:
         """Return the options as they go into attributes; the selection stands in cells, in order, beside them."""

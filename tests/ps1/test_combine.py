@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from astropy.io import fits
 
 from lensflow import events
 from lensflow.errors import BadInput, BadOption
-from lensflow.ps1.bands import BANDS, WEIGHTS
+from lensflow.ps1.bands import BANDS, WEIGHTS, A
 from lensflow.ps1.combine import Combination, Recipe, agrees
+from lensflow.ps1.encode import Scaling as Encoding
+from lensflow.ps1.encode import write_scaled_fits
 from lensflow.ps1.fits_cells import FitsBand, list_fits
 from lensflow.ps1.maskbits import MASK_VALUE, MaskBit
 from lensflow.ps1.simulate import simulate
@@ -310,6 +313,27 @@ def test_a_damaged_weight_matters_only_if_it_is_needed(pristine: Path, spoiled: 
     np.testing.assert_array_equal(plain.flux, Whole(pristine).flux)
     (note,) = Whole(spoiled, uncertainty=True).notes
     assert note.fields["file"] == str(path_of(spoiled, "r", ".wt"))
+
+
+def test_c10_each_band_is_read_by_its_own_constants(pristine: Path, spoiled: Path) -> None:
+    """r without its weight, y with BSOFTEN 5 times as large: constants are never carried over."""
+    expected = Whole(pristine)
+    path_of(spoiled, "r", ".wt").unlink()
+    path = path_of(spoiled, "y")
+    with fits.open(path, do_not_scale_image_data=True) as hdus:
+        header, disk = hdus[1].header.copy(), hdus[1].data
+    law = Encoding(*(header[key] for key in ("BZERO", "BSCALE", "BSOFTEN", "BOFFSET")))
+    counts = law.decode(disk)
+    other = replace(law, bsoften=5 * law.bsoften)
+    write_scaled_fits(path, other.encode(counts), header, other)
+    found = Whole(spoiled)
+    assert found.notes == []
+    quantum = other.bscale / (2 * A) * np.hypot(counts - other.boffset, 2 * other.bsoften) / EXPTIME["y"]
+    # the share of y, where y is the only band at worst
+    bound = np.where(np.isnan(quantum), 0, quantum) + 1e-6 * np.abs(expected.flux)
+    seen = np.isfinite(expected.flux)
+    np.testing.assert_array_equal(np.isfinite(found.flux), seen)
+    assert (np.abs(found.flux - expected.flux)[seen] <= bound[seen]).all()
 
 
 def test_readers_are_closed_if_the_rows_are_not_used_up(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
