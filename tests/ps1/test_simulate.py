@@ -19,8 +19,10 @@ from lensflow.ps1.bands import WEIGHTS
 from lensflow.ps1.encode import A
 from lensflow.ps1.maskbits import MaskBit
 from lensflow.ps1.observe import GAIN, SKY_NOISE
+from lensflow.ps1.render import render_flux
 from lensflow.ps1.simulate import simulate
-from lensflow.ps1.tessellation import Geometry, Skycell, sky_to_grid
+from lensflow.ps1.skymodel import Scene
+from lensflow.ps1.tessellation import RINGS_V3, Geometry, Skycell, grid_to_sky, sky_to_grid
 from lensflow.ps1.truth import EXPTIME, SATURATION, Truth, grid_of, window_of
 
 SCALE = 40
@@ -197,6 +199,9 @@ def test_noise_differs_between_overlapping_cells_bands_and_seeds(sky: Truth, sti
     noise = {band: (read(sky, HERE, band).linear - read(still, HERE, band).linear) for band in "ri"}
     seen = np.isfinite(noise["r"]) & np.isfinite(noise["i"]) & (read(still, HERE, "i").linear < 100)
     assert abs(np.corrcoef(noise["r"][seen], noise["i"][seen])[0, 1]) < 0.1
+    east = read(sky, EAST, "r").linear - read(still, EAST, "r").linear
+    seen = np.isfinite(noise["r"]) & np.isfinite(east)
+    assert abs(np.corrcoef(noise["r"][seen], east[seen])[0, 1]) < 0.1  # pixel by pixel of the cells
     other = simulate(tmp_path, (HERE,), scale=SCALE, seed=2, bands=("r",))
     assert not np.array_equal(read(other, HERE, "r").disk, read(sky, HERE, "r").disk)
     assert not other.stars["ra"].isin(sky.stars["ra"]).any()
@@ -276,10 +281,36 @@ def test_stars_are_where_the_list_says(still: Truth) -> None:
         assert float(image.sel(x=at_x, y=at_y)) > 3 * float(near.min())
 
 
+@pytest.mark.parametrize(("number", "y", "x"), [(1322, 5, 5), (2246, 9, 0), (2634, 9, 9), (2643, 2, 1)])
+def test_galaxies_keep_their_angle_to_the_north(number: int, y: int, x: int) -> None:
+    """Far from the tangent point north is not along the columns."""
+    grid = RINGS_V3.projection(number)
+    y0, x0 = (start + 100 for start in grid.cell_origin(y, x))
+    ra, dec = (float(value) for value in grid_to_sky(grid, x0, y0))
+    angle = 0.5  # rad, north through east
+    galaxy = {"ra": ra, "dec": dec, "flux_r": 1e4, "r_e": 8.0, "axis_ratio": 0.4, "angle": angle}
+    scene = Scene(pd.DataFrame({"ra": [], "dec": [], "flux_r": []}), pd.DataFrame([galaxy]), ())
+    image = render_flux(scene, grid, ((y0 - 99, y0 + 100), (x0 - 99, x0 + 100)), band="r").astype(float)
+    assert image.sum() == pytest.approx(1e4, rel=0.1)
+    dy, dx = np.mgrid[-99:100, -99:100]
+    turn = 0.5 * np.arctan2(2 * (image * dx * dy).sum(), (image * (dx**2 - dy**2)).sum())  # of the major axis
+    ends = np.array([-30, 30])
+    tip_ra, tip_dec = grid_to_sky(grid, x0 + ends * np.cos(turn), y0 + ends * np.sin(turn))
+    east, north = np.diff(tip_ra) * np.cos(np.deg2rad(dec)), np.diff(tip_dec)
+    assert np.arctan(east / north) == pytest.approx(angle, abs=0.01)
+
+
 def test_the_sky_does_not_depend_on_the_cells_asked_for(still: Truth, tmp_path: Path) -> None:
     alone = simulate(tmp_path, (EAST,), scale=SCALE, seed=1, noise=False, bands=("i",))
     assert file(alone, EAST, "i").read_bytes() == file(still, EAST, "i").read_bytes()
     assert file(alone, EAST, "i", ".mask").read_bytes() == file(still, EAST, "i", ".mask").read_bytes()
+
+
+def test_far_reaching_objects_are_seen_where_cells_are_tiny(tmp_path: Path) -> None:
+    words: dict[str, Any] = {"scale": 240, "seed": 2, "noise": False, "bands": ("i",), "stars": 100, "weights": False}
+    alone = simulate(tmp_path / "alone", ("skycell.2246.044",), **words)
+    among = simulate(tmp_path / "among", rows=(3, 6), columns=(3, 6), **words)
+    assert file(alone, "skycell.2246.044", "i").read_bytes() == file(among, "skycell.2246.044", "i").read_bytes()
 
 
 @pytest.mark.parametrize("pair", [("skycell.2246.050", "skycell.2247.059"), ("skycell.2224.050", "skycell.2157.059")])
