@@ -123,8 +123,7 @@ class Combination:
 
     @cached_property
     def _files(self) -> dict[str, BandFiles]:
-        present = ((band, self.cell.band(band)) for band in self.recipe.bands)
-        return {band: files for band, files in present if files is not None}
+        return {band: files for band in self.recipe.bands if (files := self.cell.band(band)) is not None}
 
     def slabs(self, start: int, stop: int) -> Generator[Slab]:
         """Yield rows ``start`` to ``stop`` (pixels of the cell) from the bottom up.
