@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import socket
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,9 +74,23 @@ def cluster(name: str | Path = "local", **options: Any) -> Iterator[Client]:  # 
     found = profile(name)
     wanted = found.pop("lensflow")["cluster"]
     made = _class(wanted["class"])
-    chosen: Mapping[str, Any] = {**wanted.get("options", {}), **options}
+    chosen = {**wanted.get("options", {}), **options}
+    if "dashboard_address" in chosen:
+        chosen["dashboard_address"] = _free(chosen["dashboard_address"])
     with dask.config.set(_dotted(found)), _quiet(), made(**chosen) as running, Client(running) as client:
         yield client
+
+
+def _free(address: str) -> str:
+    """Return the address, with any free port if another program has the wanted one."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, int(port)))
+        except OSError:
+            return f"{host}:0"
+    return address
 
 
 def _dotted(nested: Mapping[str, Any], before: str = "") -> dict[str, Any]:
