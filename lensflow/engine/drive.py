@@ -128,7 +128,7 @@ class Drive:
                 while self._fresh or self._active or self._later or self._alone:
                     if self.interrupt.count == 0:
                         self._fill()
-                    elif self.interrupt.count > 1 or not (self._active or self._alone):
+                    elif self.interrupt.count > 1 or not (self._active or self._alone) or self._slots() == 0:
                         break
                     self._collect()
         finally:

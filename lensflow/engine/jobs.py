@@ -83,6 +83,9 @@ def settings(
     window
         Blocks in flight; the default is three a worker thread.
     """
+    for name, value, least in (("workers", workers, 1), ("window", window, 1), ("retries", retries, 0)):
+        if value is not None and value < least:
+            raise BadOption(f"--{name}: found {value}, expected at least {least}")
     return Settings(out, cluster, workers, memory, on_error, retries, strict, accept_changes, window)
 
 

@@ -144,6 +144,7 @@ BAD = {
     "no output": (["--rows", "3", "--out", ""], 2, "--out"),
     "unknown cluster": (["--out", "x.zarr", "--cluster", "slurn"], 2, "no cluster profile"),
     "missing value": (["--length"], 2, "--length needs a value"),
+    "no workers": (["--out", "x.zarr", "--workers", "0"], 2, "--workers: found 0, expected at least 1"),
     "left over": (["sky.fits"], 2, "no place for 'sky.fits'"),
     "unwritable output": (["--out", "/proc/nothing/x.zarr", "--workers", "1"], 1, "cannot be made"),
     "output below a file": (["--out", "mine.py/x.zarr", "--workers", "1"], 1, "cannot be made"),
