@@ -1,7 +1,7 @@
 """PS1 convolution: skycells stitched into projection images and blurred to the resolution of TESS."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import xarray as xr
 
@@ -11,10 +11,15 @@ from lensflow.ps1.inventory import Plan, input_files
 from lensflow.ps1.mosaic import projection_image
 from lensflow.ps1.options import Options
 from lensflow.ps1.outputs import projection_node, tree
-from lensflow.ps1.picture import picture
+from lensflow.ps1.picture import before_after, picture
 from lensflow.ps1.simulate import simulate
 
-__all__ = ["export", "graph", "inputs", "picture", "simulate"]
+__all__ = ["DEMO", "before_after", "export", "graph", "inputs", "picture", "simulate"]
+
+DEMO = {  # 3 x 4 cells, as the list of a CCD names them; one is missing
+    "simulate": {"projection": 2246, "scale": 20, "seed": 7, "stars": 150, "drop": ("skycell.2246.045",)},
+    "graph": {"selection": ("20/3/3",), "scale": 20},
+}
 
 
 def graph(
@@ -49,8 +54,7 @@ def graph(
     projection
         Only this projection (487..2643); all by default.
     selection
-        Names of skycells, numbers of projections, a list of skycells (.csv) or sector/camera/ccd of TESS; all cells of
-        the source by default. Order and duplicates have no effect.
+        Names of skycells, projections, a list (.csv) or sector/camera/ccd of TESS, in any order; all by default.
     bands
         Bands to combine.
     weights
@@ -74,7 +78,7 @@ def graph(
     on_corrupt
         A damaged file is masked and noted, or an error.
     edge
-        Pixels of 0.25" at the edges of a cell that are not used; 10 by default.
+        Unused pixels of 0.25" at the edges of a cell; 10 by default.
     split
         Pixels of 0.25" from the start of an overlap to the border of ownership; 240, the middle, by default.
     halo_cells
@@ -93,10 +97,8 @@ def graph(
 
     Raises
     ------
-    BadInput
-        If the source is absent, empty or contradicts the tessellation.
-    BadOption
-        If an option is out of range.
+    BadInput, BadOption
+        If the source is absent, empty or contradicts the tessellation; if an option is out of range.
     """
     options = Options.from_keywords(**{key: value for key, value in locals().items() if key != "source"})
     inventory, plans = options.plan(source)
@@ -106,18 +108,11 @@ def graph(
 
 def _projection(plan: Plan, options: Options) -> xr.Dataset:
     image = projection_image(plan.layout, origin=options.origin)  # linearised, combined, pasted by ownership
-    # background and stars act on each cell before it is pasted; fill from other projections acts here, on the image
-    blurred = convolve(
-        image,
-        sigma=options.sigma_px,
-        radius=options.radius_px,
-        nan=options.nan,
-        min_coverage=options.min_coverage,
-    )
-    return projection_node(image, blurred, plan, {"sigma_px": options.sigma_px, "radius_px": options.radius_px})
+    sigma, radius = options.sigma_px, options.radius_px
+    blurred = convolve(image, sigma=sigma, radius=radius, nan=options.nan, min_coverage=options.min_coverage)
+    return projection_node(image, blurred, plan)
 
 
-def inputs(source: Path, **keywords: Any) -> list[Path]:
+def inputs(source: Path, **keywords: object) -> list[Path]:
     """List every file that the graph would read with the same keywords, for fingerprints."""
-    _, plans = Options.from_keywords(**keywords).plan(source)
-    return input_files(plans)
+    return input_files(Options.from_keywords(**keywords).plan(source)[1])

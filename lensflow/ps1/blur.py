@@ -69,11 +69,11 @@ def convolve(image: xr.Dataset, *, sigma: float, radius: int, nan: Nan, min_cove
     Returns
     -------
     xr.Dataset
-        ``flux``, ``coverage`` and maybe ``uncertainty``, f4 on the box.
+        ``flux``, ``coverage`` and maybe ``uncertainty``, f4 on the box; the kernel in the attributes.
     """
     inputs = [image[name] for name in ("flux", "variance") if name in image]
     names = ("flux", "coverage", "uncertainty")[: len(inputs) + 1]
-    return map_overlap(
+    blurred = map_overlap(
         blur_block,
         *inputs,
         depth={"y": radius, "x": radius},
@@ -82,3 +82,4 @@ def convolve(image: xr.Dataset, *, sigma: float, radius: int, nan: Nan, min_cove
         outputs=dict.fromkeys(names, "f4"),
         kwargs={"sigma": sigma, "radius": radius, "nan": nan, "min_coverage": min_coverage},
     )
+    return blurred.assign_attrs(sigma_px=sigma, radius_px=radius)

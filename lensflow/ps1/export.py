@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -23,9 +25,13 @@ if TYPE_CHECKING:
 
     from lensflow.ps1.tessellation import Projection
 
+    Piece = tuple[tuple[slice, slice], NDArray[Any]]  # where, and what
+
 Format = Literal["fits", "fits-projection", "cells", "flat"]
 NAMES = ("flux", "mask", "coverage")
-SLAB = 1 << 24  # pixels held at a time
+STORED = {"flux": ">f4", "mask": ">i2", "coverage": ">f4"}  # in FITS; uint16 is int16 with BZERO 32768
+BLOCK = 2880  # bytes; FITS headers and images fill whole blocks
+PARTIAL = ".partial"  # ends the name of what is not complete
 
 
 def export(store: Path, out: Path, *, format: Format = "fits", cells: tuple[str, ...] = ()) -> list[Path]:  # noqa: A002
@@ -55,17 +61,17 @@ def export(store: Path, out: Path, *, format: Format = "fits", cells: tuple[str,
     BadOption
         If the format is unknown.
     """
-    tree = _open(Path(store))
-    geometry = Geometry(int(json.loads(tree.attrs["options"])["scale"]))
-    chosen = _chosen(tree, cells, Path(store))
+    if format not in get_args(Format):
+        raise BadOption(f"format: found {format!r}, expected {', '.join(get_args(Format))}")
     out = Path(out)
-    if format == "fits":
-        return [_to_fits(tree, cell, geometry, out) for cell in chosen]
-    if format == "fits-projection":
-        return [_projection_to_fits(tree, number, out) for number in sorted({cell.projection for cell in chosen})]
-    if format in ("cells", "flat"):
+    with _open(Path(store)) as tree:
+        geometry = Geometry(int(json.loads(tree.attrs["options"])["scale"]))
+        chosen = _chosen(tree, cells, Path(store))
+        if format == "fits":
+            return [_to_fits(tree, cell, geometry, out) for cell in chosen]
+        if format == "fits-projection":
+            return [_projection_to_fits(tree, number, out) for number in sorted({cell.projection for cell in chosen})]
         return [_to_zarr(tree, cell, geometry, out, flat=format == "flat") for cell in chosen]
-    raise BadOption(f"format: found {format!r}, expected fits, fits-projection, cells or flat")
 
 
 def _open(store: Path) -> xr.DataTree:
@@ -73,7 +79,11 @@ def _open(store: Path) -> xr.DataTree:
         raise BadInput(f"{store}: found no Zarr store, expected the output of a run of ps1_convolution")
     tree = xr.open_datatree(store, engine="zarr", chunks=None, consolidated=False)
     if tree.attrs.get("schema") != SCHEMA:
-        raise BadInput(f"{store}: schema: found {tree.attrs.get('schema')!r}, expected {SCHEMA}")
+        tree.close()
+        raise BadInput(
+            f"{store}: schema: found {tree.attrs.get('schema')!r}, expected {SCHEMA}; "
+            "give the output of a run of ps1_convolution"
+        )
     return tree
 
 
@@ -111,7 +121,7 @@ def cell_crop(node: xr.Dataset, cell: Skycell, projection: Projection) -> dict[s
 
 
 def _node(tree: xr.DataTree, number: int) -> xr.Dataset:
-    return tree[f"{number:04d}"].to_dataset(inherit=False)
+    return tree.children[f"{number:04d}"].to_dataset(inherit=False)
 
 
 def _header(node: xr.Dataset, wcs: dict[str, float | str]) -> fits.Header:
@@ -130,76 +140,79 @@ def _to_fits(tree: xr.DataTree, cell: Skycell, geometry: Geometry, out: Path) ->
     wcs = node.attrs["wcs"]
     header = _header(
         node,
-        projection.wcs_keys(
-            origin=projection.cell_origin(cell.y, cell.x), crval=(wcs["CRVAL1"], wcs["CRVAL2"])
-        ),
+        projection.wcs_keys(origin=projection.cell_origin(cell.y, cell.x), crval=(wcs["CRVAL1"], wcs["CRVAL2"])),
     )
     header["SKYCELL"] = str(cell)
     crop = cell_crop(node, cell, projection)
-    shape = crop["flux"].shape
-    return _write(out / f"rings.v3.{cell}.convolved.fits", header, shape, {k: iter([v]) for k, v in crop.items()})
+    whole = {name: iter([((slice(None), slice(None)), values)]) for name, values in crop.items()}
+    return _write(out / f"rings.v3.{cell}.convolved.fits", header, crop["flux"].shape, whole)
 
 
 def _projection_to_fits(tree: xr.DataTree, number: int, out: Path) -> Path:
     node = _node(tree, number)
-    rows = max(1, SLAB // node.sizes["x"])
-
-    def slabs(name: str) -> Iterator[NDArray[Any]]:
-        for start in range(0, node.sizes["y"], rows):
-            yield node[name].variable[start : start + rows].values
-
     shape = node.sizes["y"], node.sizes["x"]
     path = out / f"rings.v3.projection.{number:04d}.convolved.fits"
-    return _write(path, _header(node, node.attrs["wcs"]), shape, {name: slabs(name) for name in NAMES})
+    return _write(path, _header(node, node.attrs["wcs"]), shape, {name: _pieces(node[name].variable) for name in NAMES})
 
 
-def _write(
-    path: Path, header: fits.Header, shape: tuple[int, int], images: dict[str, Iterator[NDArray[Any]]]
-) -> Path:
-    """Write flux, MASK and COVERAGE by slabs of rows; the file appears when it is complete."""
+def _pieces(variable: xr.Variable) -> Iterator[Piece]:
+    """Yield a variable by stored chunks: each is read once, and one is held at a time."""
+    height, width = variable.encoding.get("chunks", variable.shape)
+    for y in range(0, variable.shape[0], height):
+        for x in range(0, variable.shape[1], width):
+            place = slice(y, y + height), slice(x, x + width)
+            yield place, variable[place].values
+
+
+def _write(path: Path, header: fits.Header, shape: tuple[int, int], images: dict[str, Iterator[Piece]]) -> Path:
+    """Write flux, MASK and COVERAGE piece by piece; the file has its name when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(path.name + PARTIAL)
     partial.unlink(missing_ok=True)
-    for name, slabs in images.items():
-        hdu = fits.PrimaryHDU() if name == "flux" else fits.ImageHDU(name=name.upper())
-        first = hdu.header
-        first["BITPIX"] = 16 if name == "mask" else -32
-        first["NAXIS"] = 2
-        first.insert("NAXIS", ("NAXIS1", shape[1]), after=True)
-        first.insert("NAXIS1", ("NAXIS2", shape[0]), after=True)
-        if name == "flux":
-            first["EXTEND"] = True
-        first.extend(header, strip=False)
-        if name != "flux":
-            del first["BUNIT"]
-        if name == "mask":
-            first["BZERO"], first["BSCALE"] = 32768, 1
-        stream = fits.StreamingHDU(str(partial), first)
-        try:
-            for slab in slabs:
-                # uint16 is int16 with BZERO 32768: the top bit turned
-                stream.write((slab ^ np.uint16(0x8000)).view(np.int16) if name == "mask" else slab)
-        finally:
-            stream.close()
+    for name, pieces in images.items():
+        stored = np.dtype(STORED[name])
+        size = math.prod(shape) * stored.itemsize
+        with partial.open("ab") as file:
+            file.write(_hdu_header(name, header, shape).tostring().encode("ascii"))
+            start = file.tell()
+            file.truncate(start + -(-size // BLOCK) * BLOCK)
+        pixels = np.memmap(partial, stored, "r+", offset=start, shape=shape)
+        for place, values in pieces:
+            # int16 with BZERO 32768: the top bit turned
+            pixels[place] = (values ^ np.uint16(0x8000)).view(np.int16) if name == "mask" else values
+        pixels.flush()
     return partial.replace(path)
+
+
+def _hdu_header(name: str, header: fits.Header, shape: tuple[int, int]) -> fits.Header:
+    first = name == NAMES[0]
+    made = (fits.PrimaryHDU() if first else fits.ImageHDU(name=name.upper())).header
+    made["BITPIX"] = 16 if name == "mask" else -32
+    made["NAXIS"] = 2
+    made.insert("NAXIS", ("NAXIS1", shape[1]), after=True)
+    made.insert("NAXIS1", ("NAXIS2", shape[0]), after=True)
+    if first:
+        made["EXTEND"] = True
+    made.extend(header, strip=False)
+    if not first:
+        del made["BUNIT"]
+    if name == "mask":
+        made["BZERO"], made["BSCALE"] = 32768, 1
+    return made
 
 
 def _to_zarr(tree: xr.DataTree, cell: Skycell, geometry: Geometry, out: Path, *, flat: bool) -> Path:
     projection, node = geometry.projection(cell.projection), _node(tree, cell.projection)
     crop = cell_crop(node, cell, projection)
-    root = zarr.open_group(out, mode="a", zarr_format=3)
-    if flat:
-        group, names = root, {"flux": f"{cell}_data", "mask": f"{cell}_mask"}
-    else:
-        group = root.require_group(f"{cell.projection:04d}/{cell}")
-        names = {name: name for name in NAMES}
     wcs = node.attrs["wcs"]
-    keys = projection.wcs_keys(
-        origin=projection.cell_origin(cell.y, cell.x), crval=(wcs["CRVAL1"], wcs["CRVAL2"])
-    )
+    keys = projection.wcs_keys(origin=projection.cell_origin(cell.y, cell.x), crval=(wcs["CRVAL1"], wcs["CRVAL2"]))
+    folder = out if flat else out / f"{cell.projection:04d}" / str(cell)
+    root = zarr.open_group(out, mode="a", zarr_format=3)
+    group = root if flat else root.require_group(f"{cell.projection:04d}/{cell}")
+    names = {"flux": f"{cell}_data", "mask": f"{cell}_mask"} if flat else {name: name for name in NAMES}
     for name, stored in names.items():
         array = group.create_array(
-            stored,
+            stored + PARTIAL,
             shape=crop[name].shape,
             dtype=crop[name].dtype,
             chunks=tuple(min(1024, n) for n in crop[name].shape),
@@ -209,4 +222,6 @@ def _to_zarr(tree: xr.DataTree, cell: Skycell, geometry: Geometry, out: Path, *,
             overwrite=True,
         )
         array[:] = crop[name]
-    return out if flat else out / f"{cell.projection:04d}" / str(cell)
+        shutil.rmtree(folder / stored, ignore_errors=True)
+        (folder / (stored + PARTIAL)).replace(folder / stored)
+    return folder

@@ -213,14 +213,11 @@ def projection_image(layout: Layout, *, origin: bool = False) -> xr.Dataset:
         names["variance"] = np.float32
     if origin:
         names["origin"] = np.uint8
-    # the blocks are tuples, picked apart below: what is read is read once for all of them
+    # the blocks are tuples, picked apart below: what is read is read once for all of them; the type of their
+    # array has a field for each, so that a plan of memory knows how large they are
+    packed = np.dtype(list(names.items()))
     blocks = da.map_blocks(
-        stitch,
-        layout,
-        origin=origin,
-        chunks=layout.padded_chunks,
-        dtype=np.float32,
-        meta=np.empty((0, 0), np.float32),
+        stitch, layout, origin=origin, chunks=layout.padded_chunks, dtype=packed, meta=np.empty((0, 0), packed)
     )
     area = layout.box.grown(layout.pad)
     coords = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -10,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from lensflow.ps1.bands import ZERO_POINT
+from lensflow.ps1.cells import Rect
 from lensflow.ps1.maskbits import MaskBit
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lensflow.ps1.cells import Rect
     from lensflow.ps1.inventory import Inventory, Plan
     from lensflow.ps1.mosaic import Layout
 
@@ -31,6 +32,7 @@ _ABOUT: dict[str, dict[str, Any]] = {
         "long_name": "mask bits of the skycell that owns the pixel",
         "flag_masks": [bit.value for bit in MaskBit],
         "flag_meanings": " ".join(str(bit.name).replace("_", ".") for bit in MaskBit),
+        "quarantine_value": MaskBit.BLANK.value,  # what the engine writes where a block could not be made
     },
     "coverage": {"units": "1", "long_name": "weight of the kernel that fell on valid pixels"},
     "uncertainty": {"units": "counts/s", "long_name": "standard deviation of flux, noise taken as uncorrelated"},
@@ -43,7 +45,7 @@ _ABOUT: dict[str, dict[str, Any]] = {
 _FILL = {"flux": np.nan, "coverage": 0.0, "uncertainty": np.nan, "mask": 0, "origin": 0}
 
 
-def projection_node(image: xr.Dataset, blurred: xr.Dataset, plan: Plan, attrs: Mapping[str, Any]) -> xr.Dataset:
+def projection_node(image: xr.Dataset, blurred: xr.Dataset, plan: Plan) -> xr.Dataset:
     """Put the variables of a projection together: what is stored of it.
 
     Parameters
@@ -51,11 +53,9 @@ def projection_node(image: xr.Dataset, blurred: xr.Dataset, plan: Plan, attrs: M
     image
         The padded projection image.
     blurred
-        Flux, coverage and maybe uncertainty on the box.
+        Flux, coverage and maybe uncertainty on the box; its attributes are kept.
     plan
         Of this projection.
-    attrs
-        Attributes to add.
     """
     pad = plan.layout.pad
     inside = image.isel(y=slice(pad, -pad or None), x=slice(pad, -pad or None))
@@ -65,12 +65,12 @@ def projection_node(image: xr.Dataset, blurred: xr.Dataset, plan: Plan, attrs: M
             node[name] = node[name].copy(data=within_selection(node[name].data, plan.layout))
     node = node[[name for name in ("flux", "mask", "coverage", "uncertainty", "origin") if name in node]]
     chunks = stored_chunks(plan.layout)
-    for name, variable in node.data_vars.items():
-        variable.attrs = dict(_ABOUT[str(name)])
-        variable.encoding = {"chunks": chunks, "fill_value": _FILL[str(name)]}
-    for name in ("y", "x"):
-        node[name].attrs = {"units": "px", "long_name": f"pixel index {name} of the projection, 0-based"}
-    node.attrs = {**_node_attrs(plan), **attrs}
+    for key, variable in node.data_vars.items():
+        variable.attrs = dict(_ABOUT[str(key)])
+        variable.encoding = {"chunks": chunks, "fill_value": _FILL[str(key)]}
+    for axis in ("y", "x"):
+        node[axis].attrs = {"units": "px", "long_name": f"pixel index {axis} of the projection, 0-based"}
+    node.attrs = {**_node_attrs(plan), **blurred.attrs}
     return node
 
 
@@ -85,41 +85,40 @@ def stored_chunks(layout: Layout) -> tuple[int, int]:
 
 def within_selection(flux: da.Array, layout: Layout) -> da.Array:
     """Set pixels outside the union of the selected cells to NaN: halo cells serve only as halo."""
-    rects = layout.selected_rects()
-    if _outside(layout.box, rects) is None:
+    gaps = [gap.moved(-layout.box.y0, -layout.box.x0) for gap in _gaps(layout.box, layout.selected_rects())]
+    if not gaps:
         return flux
-    corners = tuple(tuple(np.cumsum((0, *lengths)).tolist()) for lengths in flux.chunks)
-    moved = tuple(rect.moved(-layout.box.y0, -layout.box.x0) for rect in rects)
-    return da.map_blocks(
-        _keep, flux, rects=moved, corners=corners, dtype=np.float32, meta=np.empty((0, 0), np.float32)
-    )
+    corners = tuple(tuple(accumulate(lengths, initial=0)) for lengths in flux.chunks)
+    return da.map_blocks(_blank, flux, gaps=gaps, corners=corners, dtype=np.float32, meta=np.empty((0, 0), np.float32))
 
 
-def _outside(area: Rect, rects: Sequence[Rect]) -> NDArray[np.bool_] | None:
-    """Return where an area is outside of all rectangles, None if nowhere."""
-    outside = None
-    borders_y = sorted({area.y0, area.y1} | {y for r in rects for y in (r.y0, r.y1) if area.y0 < y < area.y1})
-    borders_x = sorted({area.x0, area.x1} | {x for r in rects for x in (r.x0, r.x1) if area.x0 < x < area.x1})
-    for y0, y1 in zip(borders_y, borders_y[1:], strict=False):
-        for x0, x1 in zip(borders_x, borders_x[1:], strict=False):
-            if not any(r.y0 <= y0 < r.y1 and r.x0 <= x0 < r.x1 for r in rects):
-                if outside is None:
-                    outside = np.zeros(area.shape, np.bool_)
-                outside[y0 - area.y0 : y1 - area.y0, x0 - area.x0 : x1 - area.x0] = True
-    return outside
+def _gaps(area: Rect, rects: Sequence[Rect]) -> list[Rect]:
+    """Return what an area holds beside some rectangles inside of it, as rectangles: no array of its size is made."""
+    borders_y = sorted({area.y0, area.y1} | {y for rect in rects for y in (rect.y0, rect.y1)})
+    borders_x = sorted({area.x0, area.x1} | {x for rect in rects for x in (rect.x0, rect.x1)})
+    return [
+        Rect(y0, x0, y1, x1)
+        for y0, y1 in pairwise(borders_y)
+        for x0, x1 in pairwise(borders_x)
+        if not any(r.y0 <= y0 < r.y1 and r.x0 <= x0 < r.x1 for r in rects)
+    ]
 
 
-def _keep(
+def _blank(
     flux: NDArray[np.float32],
     *,
-    rects: tuple[Rect, ...],
+    gaps: Sequence[Rect],
     corners: tuple[tuple[int, ...], ...],
     block_id: tuple[int, ...],
 ) -> NDArray[np.float32]:
     y0, x0 = (corner[i] for corner, i in zip(corners, block_id, strict=True))
-    area = type(rects[0])(y0, x0, y0 + flux.shape[0], x0 + flux.shape[1])
-    outside = _outside(area, [rect for rect in rects if not rect.common(area).empty])
-    return flux if outside is None else np.where(outside, np.float32(np.nan), flux)
+    area = Rect(y0, x0, y0 + flux.shape[0], x0 + flux.shape[1])
+    here = [part.moved(-y0, -x0) for part in map(area.common, gaps) if not part.empty]
+    if here:
+        flux = flux.copy()
+        for part in here:
+            flux[part.slices] = np.nan
+    return flux
 
 
 def _node_attrs(plan: Plan) -> dict[str, Any]:
@@ -140,9 +139,7 @@ def _node_attrs(plan: Plan) -> dict[str, Any]:
         "missing_cells": [str(cell) for cell in plan.missing],
         "wcs": layout.projection.wcs_keys(origin=(layout.box.y0, layout.box.x0), crval=layout.crval),
     }
-    without_mask = [
-        f"{files.cell}.{one.band}" for files in layout.cells for one in files.bands if one.mask is None
-    ]
+    without_mask = [f"{files.cell}.{one.band}" for files in layout.cells for one in files.bands if one.mask is None]
     if without_mask:
         attrs["without_mask"] = without_mask
     return attrs

@@ -116,8 +116,8 @@ def _merged(rows: list[tuple[Strip, list[tuple[int, int, Index]]]]) -> list[tupl
     growing: dict[tuple[int, int, Index], int] = {}  # run -> its first row
     last = rows[0][0].start
     for y, runs in [*rows, (Strip(rows[-1][0].stop, rows[-1][0].stop, ()), [])]:
-        for run in [run for run in growing if run not in runs]:
-            done.append((run[2], Rect(growing.pop(run), run[0], last, run[1])))
+        ended = [run for run in growing if run not in runs]
+        done.extend((run[2], Rect(growing.pop(run), run[0], last, run[1])) for run in ended)
         for run in runs:
             growing.setdefault(run, y.start)
         last = y.stop
