@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -176,6 +177,8 @@ def _write(path: Path, header: fits.Header, shape: tuple[int, int], images: dict
             file.write(_hdu_header(name, header, shape).tostring().encode("ascii"))
             start = file.tell()
             file.truncate(start + -(-size // BLOCK) * BLOCK)
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and a dead process later
+                os.posix_fallocate(file.fileno(), start, size)
         pixels = np.memmap(partial, stored, "r+", offset=start, shape=shape)
         for place, values in pieces:
             # int16 with BZERO 32768: the top bit turned
