@@ -7,10 +7,13 @@ the journal and the report of the run; outside a run it is logged as a warning.
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,5 +73,19 @@ def _send(one: Note) -> bool:
     except ValueError:
         return False
     key = worker.get_current_task()
-    worker.log_event(TOPIC, {"key": key, "kind": one.kind, "message": one.message, "fields": one.fields})
+    worker.log_event(TOPIC, {"key": key, "kind": one.kind, "message": one.message, "fields": plain(one.fields)})
     return True
+
+
+def plain(value: object) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the value in JSON's own types; what has none (paths, NaN) as text."""
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain(one) for one in value), key=repr)  # a set's own order differs between processes
+    fits = value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
+    return value if fits else str(value)

@@ -27,19 +27,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-OPEN = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+LOOSE = {"allow_extra_args": True, "ignore_unknown_options": True}  # words that only a graph or the engine knows
+OPEN = {**LOOSE, "help_option_names": []}  # --help may be meant for the graph that is named
 
 app.command("list")(catalog.list_graphs)
 app.command("show")(catalog.show)
 app.command("plan", context_settings=OPEN)(run.plan)
 app.command("submit", context_settings=OPEN)(run.submit)
-app.command("resume", context_settings=OPEN)(run.resume)
+app.command("resume", context_settings=LOOSE)(run.resume)
 app.command("status")(runs.status)
 app.command("report")(runs.report)
 app.command("verify")(runs.verify)
-app.command("export", context_settings=OPEN)(verbs.export)
+app.command("export", context_settings=LOOSE)(verbs.export)
 app.command("simulate", context_settings=OPEN)(verbs.simulate)
-app.command("demo", context_settings=OPEN)(demo.demo)
+app.command("demo")(demo.demo)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -58,6 +59,12 @@ def main(words: Sequence[str] | None = None) -> int:
             raise
         tell(error, as_json="--json" in given)
         return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        unforeseen = LensflowError(f"{type(error).__name__}: {error}; --debug shows where it comes from")
+        tell(unforeseen, as_json="--json" in given)
+        return unforeseen.exit_code
     return int(code or 0)
 
 

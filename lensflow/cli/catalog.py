@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from lensflow.cli.show import JSON_HELP, emit, options_table, print_rich
-from lensflow.engine.catalog import graph, plain, shipped, summary
+from lensflow.engine.catalog import graph, shipped, summary
 from lensflow.engine.cluster import profiles
 from lensflow.engine.jobs import ENGINE, table, words_of
+from lensflow.events import plain
 
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 VERBS = ("simulate", "export", "picture", "inputs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,8 +69,8 @@ def resume(
     directory = RunDirectory.of(run)
     identity = directory.identity()
     graph = load_graph(identity.graph)
-    given = jobs.ENGINE.validate(jobs.ENGINE.from_words(context.args, also=("--failed-only",)))
-    settings = dataclasses.replace(jobs.settings(**given), out=directory.out)  # type: ignore[arg-type]
+    submitted = directory.describe().get("submitted", {})
+    settings = dataclasses.replace(jobs.resumed(context.args, submitted, os.environ), out=directory.out)
     _run(graph(**identity.arguments), settings, as_json=json, failed_only=failed_only)
 
 
@@ -84,7 +85,15 @@ def _run(data: xr.Dataset | xr.DataTree, settings: jobs.Settings, *, as_json: bo
             if not as_json:
                 sys.stderr.write(f"{found}\ndashboard  {client.dashboard_link}\n")
 
-        run = run_data(data, settings.out, client=client, planned=tell, failed_only=failed_only, **settings.run_options)
+        run = run_data(
+            data,
+            settings.out,
+            client=client,
+            planned=tell,
+            submitted=settings.submitted,
+            failed_only=failed_only,
+            **settings.run_options,
+        )
     finish(run, as_json=as_json)
 
 

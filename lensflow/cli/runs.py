@@ -19,7 +19,7 @@ MaybeRun = Annotated[str | None, typer.Argument(metavar="[RUN]", help="The store
 
 def status(run: MaybeRun = None, json: Json = False) -> None:  # noqa: FBT002 - a flag
     """Show where a run stands, from its journal: works while its driver is dead."""
-    paths = [run] if run else sorted(map(str, Path.cwd().glob("*.run")))
+    paths = [run] if run else [str(one.parent) for one in sorted(Path.cwd().glob("*.run/run.json"))]
     if not paths:
         raise BadInput(f"{Path.cwd()}: no runs here; give the path of a store")
     found = [Run.open(path).status for path in paths]

@@ -10,11 +10,12 @@ import typer
 
 from lensflow.cli.catalog import Json
 from lensflow.cli.show import emit, options_table, print_rich
-from lensflow.engine.catalog import Graph, graph, plain
+from lensflow.engine.catalog import Graph, graph
 from lensflow.engine.jobs import table
 from lensflow.engine.params import Parameters
 from lensflow.engine.runs import Run
 from lensflow.errors import BadOption
+from lensflow.events import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 def simulate(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 - a flag
     """Make input with a known truth: GRAPH OUT [WORDS...]; add --help for the words."""
+    if context.args[:1] in (["--help"], ["-h"]):
+        sys.stdout.write(context.get_help() + "\n")
+        return
     if not context.args or context.args[0].startswith("-"):
         raise BadOption("name a graph first: lensflow simulate GRAPH OUT")
     name, *words = context.args
@@ -35,7 +39,7 @@ def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The store, or its run directory.")],
     json: Json = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Write a finished store in the formats of its field: RUN OUT [WORDS...]; add --help for the words."""
+    """Write a finished store in the formats of its field: RUN OUT [WORDS...]; RUN --words lists them."""
     found = Run.open(run)
     made_by = graph(found.directory.identity().graph)
     done = call(made_by, "export", context.args, {"store": found.directory.out})
@@ -53,7 +57,7 @@ def call(made_by: Graph, verb: str, words: Sequence[str], fixed: dict[str, objec
     function = made_by.verb(verb)
     whole = Parameters.of_function(function, f"{made_by.name} {verb}")
     open_words = Parameters(whole.of, tuple(one for one in whole.entries if one.name not in fixed))
-    if "--help" in words:
+    if "--help" in words or "--words" in words:
         print_rich(options_table(f"lensflow {verb}: {made_by.name}", table(open_words)))
         return None
     given = open_words.from_words(words, also=("--json", "--debug"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-import math
+import json
 import sys
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -14,13 +14,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import dask
-import numpy as np
 import xarray as xr
 
 from lensflow import share
 from lensflow.engine import sizes
 from lensflow.engine.params import Parameters, nearest
 from lensflow.errors import BadInput, BadOption, LensflowError, UnknownName
+from lensflow.events import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,13 +147,13 @@ class Graph:
             raise BadInput(
                 f"{self.path}: graph() returned {type(made).__name__}, expected an xarray Dataset or DataTree"
             )
-        _made.update(dict.fromkeys(_lazy_names(made)))
         made.attrs[PROVENANCE] = {
             "graph": self.reference,
             "source_sha256": self.sha256,
             "arguments": plain(arguments),
             "version": version("lensflow"),
         }
+        _made.update(dict.fromkeys(_lazy_names(made), _seal(made)))
         return made
 
     def inputs(self, arguments: dict[str, object]) -> list[Path]:
@@ -163,7 +163,11 @@ class Graph:
         return [value for value in arguments.values() if isinstance(value, Path)]
 
 
-_made: dict[str, None] = {}  # what Dask calls the arrays that graphs of this process have returned
+_made: dict[str, str] = {}  # by what Dask calls it: the provenance of each array that a graph has returned
+
+
+def _seal(data: xr.Dataset | xr.DataTree) -> str:
+    return json.dumps(data.attrs.get(PROVENANCE), sort_keys=True)
 
 
 def _lazy_names(data: xr.Dataset | xr.DataTree) -> list[str]:
@@ -173,7 +177,7 @@ def _lazy_names(data: xr.Dataset | xr.DataTree) -> list[str]:
 
 def unchanged(data: xr.Dataset | xr.DataTree) -> bool:
     """Whether every lazy variable is as a graph returned it: attributes outlive arithmetic, and would lie."""
-    return all(name in _made for name in _lazy_names(data))
+    return all(_made.get(name) == _seal(data) for name in _lazy_names(data))
 
 
 def _load(path: Path) -> Graph:
@@ -213,17 +217,3 @@ def _execute(path: Path, source: str) -> ModuleType:
     finally:
         sys.modules.pop(name, None)
     return module
-
-
-def plain(value: object) -> Any:  # noqa: ANN401 - any JSON value
-    """Return the value in JSON's own types; what has none (paths, NaN) as text."""
-    if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, np.generic | np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if isinstance(value, set | frozenset):
-        return sorted((plain(one) for one in value), key=repr)  # a set's own order differs between processes
-    fits = value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
-    return value if fits else str(value)

@@ -7,15 +7,15 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lensflow.engine import store
+from lensflow.engine import template
 from lensflow.engine.journal import Log, State
 from lensflow.engine.lock import Lock, holder_of
-from lensflow.engine.verify import recheck
+from lensflow.engine.verify import died, recheck
 from lensflow.engine.work import Work, occupied
 from lensflow.errors import OutputError, RunLocked, StoreConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from lensflow.engine.plan import Plan
     from lensflow.engine.rundir import RunDirectory
@@ -63,41 +63,36 @@ def check(directory: RunDirectory, work: Work, *, accept_changes: bool) -> None:
 @contextmanager
 def claimed(directory: RunDirectory) -> Iterator[None]:
     """Hold the run directory's lock; take the directory away again if nothing came of it."""
-    fresh = not directory.path.exists()
     try:
         directory.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{directory.path}: cannot be made ({error.strerror}); choose another --out") from error
-    try:
-        with Lock(directory.lock):
+    with Lock(directory.lock):
+        try:
             yield
-    finally:
-        if fresh and not directory.exists():
-            shutil.rmtree(directory.path, ignore_errors=True)
+        finally:
+            if not directory.exists():
+                shutil.rmtree(directory.path, ignore_errors=True)
 
 
-def open_run(directory: RunDirectory, work: Work, plan: Plan) -> State:
-    """Bring run directory and template up to date and return what has been done so far."""
+def open_run(directory: RunDirectory, work: Work, plan: Plan, submitted: Mapping[str, object]) -> State:
+    """Bring run directory and store up to date and return what has been done so far."""
     state = directory.state()
     changes = work.identity.changes_since(directory.identity()) if directory.exists() else ["it is new"]
     if directory.exists() and changes:
         with Log(directory.events) as events:
             message = f"went on with blocks of an earlier session although {'; '.join(changes)}"
             events.append("note", kind="accepted-changes", message=message, fields={})
+    if changes or not directory.template.exists():
+        template.make(directory, work)
     if changes:
         source = work.graph.source if work.graph else None
-        directory.write(work.identity, source=source, plan=plan.as_json(), blocks=len(work.blocks))
-    if state.template and directory.out.exists():
-        damaged = recheck(directory, state)
-        with Log(directory.journal) as journal:
-            for block, reason in damaged.items():
-                journal.append("damaged", block=block, reason=reason)
-        return directory.state()
-    if directory.out.exists():  # a template half written when its writer was killed: it begins with its metadata
-        if occupied(directory.out) and not (directory.out / "zarr.json").exists():
-            raise StoreConflict(f"{directory.out}: not the store of this run any more; choose another --out")
-        shutil.rmtree(directory.out)
-    store.create(directory.out, work.tree, work.layouts)
+        more = {"plan": plan.as_json(), "blocks": len(work.blocks), "submitted": dict(submitted)}
+        directory.write(work.identity, source=source, **more)
+    restored = template.restore(directory)
+    if died(state):
+        template.sweep(directory)
     with Log(directory.journal) as journal:
-        journal.append("template")
+        for block, reason in recheck(directory, state, everything=bool(restored)).items():
+            journal.append("damaged", block=block, reason=reason)
     return directory.state()

@@ -68,14 +68,18 @@ def cluster(name: str | Path = "local", **options: Any) -> Iterator[Client]:  # 
         Replace single values of the profile, e.g. ``n_workers=2, memory_limit="8GiB"``.
     """
     if "://" in str(name):
-        with Client(str(name)) as client:
+        try:
+            joined = Client(str(name))
+        except OSError as error:
+            raise BadInput(f"{name}: no Dask scheduler answers there ({error}); check the address") from error
+        with joined as client:
             yield client
         return
     found = profile(name)
     wanted = found.pop("lensflow")["cluster"]
     made = _class(wanted["class"])
     chosen = {**wanted.get("options", {}), **options}
-    if "dashboard_address" in chosen:
+    if isinstance(chosen.get("dashboard_address"), str):
         chosen["dashboard_address"] = _free(chosen["dashboard_address"])
     with dask.config.set(_dotted(found)), _quiet(), made(**chosen) as running, Client(running) as client:
         yield client
@@ -124,7 +128,7 @@ def _quiet() -> Iterator[None]:
 
 
 def probe(client: Client, tasks: object) -> None:
-    """Let one worker unpack some tasks before any is sent: a task that a worker cannot unpack hangs Dask for ever.
+    """Let the workers unpack some tasks before any is sent: a task that a worker cannot unpack hangs Dask for ever.
 
     Raises
     ------
@@ -132,8 +136,7 @@ def probe(client: Client, tasks: object) -> None:
         If the worker lacks a module that the graph's functions come from.
     """
     packed = cloudpickle.dumps(tasks)
-    worker = next(iter(client.nthreads()), None)
-    problem = client.run(_unpack, packed, workers=[worker]).get(worker) if worker else None
+    problem = next(filter(None, client.run(_unpack, packed).values()), None)
     if problem:
         raise BadInput(
             f"the workers cannot load the graph's functions ({problem}): install what is missing where the workers"

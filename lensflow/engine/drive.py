@@ -7,6 +7,7 @@ import queue
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,12 +15,12 @@ from dask.highlevelgraph import HighLevelGraph
 
 from lensflow import events
 from lensflow.engine.cluster import slots
-from lensflow.engine.quarantine import Failure, Policy, run_alone
+from lensflow.engine.quarantine import Failure, Interrupted, Policy, run_alone
 from lensflow.engine.tasks import sharing
 from lensflow.errors import LensflowError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     from distributed import Client, Future
 
@@ -107,6 +108,7 @@ class Drive:
     _last: dict[Hashable, int] = field(default_factory=dict)
     _release_after: dict[int, list[Hashable]] = field(default_factory=dict)
     _alone: int = 0
+    _over: bool = False
     _slots_known: int = 0
     _slots_known_until: float = 0.0
 
@@ -124,7 +126,7 @@ class Drive:
         self._fresh = deque(Attempt(place, block) for place, block in enumerate(self.blocks))
         self.client.subscribe_topic(events.TOPIC, self._heard)
         try:
-            with ThreadPoolExecutor(1, thread_name_prefix="lensflow-alone") as self._executor:
+            with ThreadPoolExecutor(1, thread_name_prefix="lensflow-alone") as self._executor, self._ending():
                 while self._fresh or self._active or self._later or self._alone:
                     if self.interrupt.count == 0:
                         self._fill()
@@ -134,6 +136,14 @@ class Drive:
         finally:
             self.client.unsubscribe_topic(events.TOPIC)
             self._let_go()
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Tell a block that runs alone when the loop is left, so that leaving does not wait for it."""
+        try:
+            yield
+        finally:
+            self._over = True
 
     @property
     def complete(self) -> bool:
@@ -190,7 +200,8 @@ class Drive:
     def _slots(self) -> int:
         """Return the worker threads there are now, asked for once in a while: it is a round trip."""
         if time.monotonic() > self._slots_known_until:
-            self._slots_known = slots(self.client)
+            with suppress(OSError):  # no scheduler: the loop finds out by itself
+                self._slots_known = slots(self.client)
             self._slots_known_until = time.monotonic() + SLOTS_KNOWN
         return self._slots_known
 
@@ -204,17 +215,25 @@ class Drive:
             self._settle_alone(*what)
 
     def _settle(self, futures: list[Future]) -> None:
+        """Journal what is done before anything is said of what is not."""
         good = [one for one in futures if one.status == "finished"]
-        records = dict(zip([one.key for one in good], self.client.gather(good), strict=True)) if good else {}
-        for future in futures:
-            attempt = self._active.pop(future.key)
+        records = self.client.gather({one.key: one for one in good}, errors="skip") if good else {}
+        attempts = [(future, self._active.pop(future.key)) for future in futures]
+        for future, attempt in attempts:
             if future.key in records:
                 self._succeed(attempt, records[future.key])
-            elif future.status == "error":
+        for future, attempt in attempts:
+            if future.status == "error":
                 self._fail(attempt, Failure.of(future.exception(), future.traceback()))
-            else:
-                self._fail(attempt, Failure(OSError(f"the scheduler lost the block ({future.status})"), ""))
+            elif future.key not in records:
+                self._lose(attempt, str(future.status))
             future.release()
+
+    def _lose(self, attempt: Attempt, status: str) -> None:
+        """Send a block again that the scheduler has lost: no fault of the block, and not counted as one."""
+        wait = self.policy.wait(1)
+        self.listener.retried(attempt.block, Failure(OSError(f"the scheduler lost it ({status})"), ""), 0, wait)
+        heapq.heappush(self._later, (time.monotonic() + wait, attempt.place, attempt))
 
     def _succeed(self, attempt: Attempt, record: Any) -> None:  # noqa: ANN401 - the wrapped record of write_block
         self.listener.done(attempt.block, record.item(), attempt.failures + 1)
@@ -241,8 +260,11 @@ class Drive:
     def _run_alone(self, attempt: Attempt) -> None:
         key = self.graph.key(attempt.block)
         self._alone += 1
-        job = self._executor.submit(run_alone, self.graph.cut([key]), key, self.memory_limit)
+        job = self._executor.submit(run_alone, self.graph.cut([key]), key, self.memory_limit, self._stopping)
         job.add_done_callback(lambda done: self._news.put(("alone", (attempt, done))))
+
+    def _stopping(self) -> bool:
+        return self.interrupt.count > 1 or self._over
 
     def _settle_alone(self, attempt: Attempt, job: Any) -> None:  # noqa: ANN401 - a concurrent.futures.Future
         self._alone -= 1
@@ -250,9 +272,9 @@ class Drive:
         if error is None:
             record, notes = job.result()
             for one in notes:
-                self.listener.noted(one.kind, one.message, one.fields)
+                self._note(one.kind, one.message, one.fields)
             self._succeed(attempt, record)
-        else:
+        elif not isinstance(error, Interrupted):
             self._fail(attempt, Failure.of(error, error.__traceback__))
 
     def _finish(self, attempt: Attempt) -> None:
@@ -268,9 +290,12 @@ class Drive:
     def _pass_on(self, message: dict[str, Any]) -> None:
         if message["key"] not in self.graph.tasks:
             return  # another run on the same cluster
-        self.listener.noted(message["kind"], message["message"], message["fields"])
+        self._note(message["kind"], message["message"], message["fields"])
+
+    def _note(self, kind: str, message: str, fields: dict[str, Any]) -> None:
+        self.listener.noted(kind, message, fields)
         if self.strict:
-            raise LensflowError(f"strict: {message['message']}")
+            raise LensflowError(f"strict: {message}")
 
     def _let_go(self) -> None:
         futures = [*self._held.values(), *(one.future for one in self._active.values() if one.future)]

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from dask.base import tokenize
 
 from lensflow.engine.blocks import groups, is_lazy
-from lensflow.engine.catalog import Graph, plain
 from lensflow.errors import BadInput
+from lensflow.events import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import xarray as xr
+
+    from lensflow.engine.catalog import Graph
 
 BY_HAND = "(a dataset made by hand)"
 ZARR_METADATA = {"zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}

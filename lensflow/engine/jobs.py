@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
+from dask.utils import parse_bytes
 
 from lensflow.engine.catalog import Graph
 from lensflow.engine.catalog import graph as load_graph
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PREFIX = "LENSFLOW_"
-PROFILES = ("development", "testing", "production")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Settings:
         """The values that replace those of the cluster profile."""
         wanted = {"n_workers": self.workers, "memory_limit": self.memory}
         return {key: value for key, value in wanted.items() if value is not None}
+
+    @property
+    def submitted(self) -> dict[str, Any]:
+        """The words that a resume needs to know: not where, and not the consent to changes."""
+        return {key: value for key, value in asdict(self).items() if key not in {"out", "accept_changes"}}
 
     @property
     def run_options(self) -> dict[str, Any]:
@@ -86,6 +91,11 @@ def settings(
     for name, value, least in (("workers", workers, 1), ("window", window, 1), ("retries", retries, 0)):
         if value is not None and value < least:
             raise BadOption(f"--{name}: found {value}, expected at least {least}")
+    if memory is not None:
+        try:
+            parse_bytes(memory)
+        except ValueError as error:
+            raise BadOption(f"--memory: found {memory!r}, expected bytes with a unit, such as 8GiB") from error
     return Settings(out, cluster, workers, memory, on_error, retries, strict, accept_changes, window)
 
 
@@ -150,6 +160,19 @@ def parse(words: Sequence[str], environment: Mapping[str, str] | None = None) ->
     return Job(graph, graph.bind(**arguments), settings(**engine))  # type: ignore[arg-type]
 
 
+def resumed(words: Sequence[str], submitted: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
+    """Return the settings of a resume: command line > environment > what the run was submitted with.
+
+    Raises
+    ------
+    BadOption, UnknownName
+        If a word is unknown or unfit.
+    """
+    given = ENGINE.from_words(words, also=("--failed-only", "--json", "--debug"))
+    known = {name: value for name, value in submitted.items() if name in ENGINE}
+    return settings(**ENGINE.validate({**known, **_from_environment(ENGINE, environment), **given}))  # type: ignore[arg-type]
+
+
 def _from_environment(known: Parameters, environment: Mapping[str, str]) -> dict[str, object]:
     names = {one.name: PREFIX + one.name.upper() for one in known.entries}
     return {name: environment[variable] for name, variable in names.items() if environment.get(variable)}
@@ -162,7 +185,7 @@ def _take_profile(words: list[str], environment: Mapping[str, str]) -> tuple[lis
         if word == "--profile":
             profile = next(stream, None)
             if profile is None:
-                raise BadOption(f"--profile needs a value: {', '.join(PROFILES)} or another of the job file")
+                raise BadOption("--profile needs a value: the name of a profile of the job file")
         elif word.startswith("--profile="):
             profile = word.partition("=")[2]
         else:

@@ -100,8 +100,6 @@ class State:
         What is known of each block given up, by identifier.
     damaged
         Blocks that were done and that ``verify`` found missing or altered.
-    template
-        Whether the store's metadata have been written completely.
     sessions
         One entry a start of the driver, with its end where it had one.
     """
@@ -109,7 +107,6 @@ class State:
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     quarantined: dict[str, dict[str, Any]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
-    template: bool = False
     sessions: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -124,7 +121,6 @@ def fold(path: Path) -> State:
 def _apply(state: State, entry: dict[str, Any]) -> None:
     event, block = entry["event"], entry.get("block", "")
     if event == "done":
-        state.template = True  # whatever became of its line
         state.done[block] = entry
         state.quarantined.pop(block, None)
         state.damaged.pop(block, None)
@@ -136,11 +132,6 @@ def _apply(state: State, entry: dict[str, Any]) -> None:
         state.damaged[block] = entry["reason"]
         state.done.pop(block, None)
         state.quarantined.pop(block, None)
-    elif event == "template":
-        state.template = True
-        state.done.clear()
-        state.quarantined.clear()
-        state.damaged.clear()
     elif event == "session":
         state.sessions.append(dict(entry))
     elif event == "end" and state.sessions:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import journal as journals
-from lensflow.engine.catalog import plain
 from lensflow.engine.cluster import slots
 from lensflow.errors import BlockFailed
+from lensflow.events import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from distributed import Client
 
@@ -45,16 +46,16 @@ class Recorder:
     display: Display
     blank: Callable[[Block], None]
     raising: bool = False
-    _told: set[tuple[str, str]] = field(default_factory=set)
+    _told: set[str] = field(default_factory=set)
 
     def remember(self, directory: RunDirectory) -> None:
         """Learn the notes of earlier sessions: work redone repeats them."""
         for entry in journals.read(directory.events):
             if entry["event"] == "note":
-                self._told.add((entry["kind"], entry["message"]))
+                self._told.add(_text(entry))
         self.display.notes = len(self._told)
 
-    def session(self, client: Client, *, pending: int, total: int) -> None:
+    def session(self, client: Client, *, pending: int, total: int, key: str) -> None:
         """Record that a driver starts, where, and with which workers."""
         self.journal.append(
             "session",
@@ -65,6 +66,7 @@ class Recorder:
             dashboard=client.dashboard_link,
             pending=pending,
             total=total,
+            key=key,
         )
         self.display.refresh(0)
 
@@ -94,21 +96,27 @@ class Recorder:
         BlockFailed
             If the run is to stop at the first failure.
         """
+        if self.raising:  # the block stays pending: the next run tries it again
+            self.events.append("error", kind="BlockFailed", block=block.id, **failure.as_json())
+            raise BlockFailed(f"block {block.id} failed: {failure.error}") from failure.error
         self.blank(block)
         self.journal.append("quarantined", block=block.id, attempts=attempts, **failure.as_json())
         self.display.failed += 1
-        if self.raising:
-            raise BlockFailed(f"block {block.id} failed: {failure.error}") from failure.error
 
     def noted(self, kind: str, message: str, fields: dict[str, Any]) -> None:
         """Record a note once, however often the work that made it was redone."""
-        if (kind, message) in self._told:
+        told = {"kind": str(kind), "message": str(message), "fields": plain(fields)}
+        if _text(told) in self._told:
             return
-        self._told.add((kind, message))
-        self.events.append("note", kind=str(kind), message=str(message), fields=plain(fields))
+        self._told.add(_text(told))
+        self.events.append("note", **told)
         self.display.notes += 1
 
     def tick(self, in_flight: int, slots: int) -> None:
         """Refresh the live line; workers come and go."""
         self.display.pace.slots = max(1, slots)
         self.display.refresh(in_flight)
+
+
+def _text(note: Mapping[str, Any]) -> str:
+    return json.dumps([note.get(key) for key in ("kind", "message", "fields")], sort_keys=True)

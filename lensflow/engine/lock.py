@@ -110,16 +110,18 @@ class Lock:
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT):
-            with contextlib.suppress(FileNotFoundError):  # a file system that blinks: the next beat counts
+            with contextlib.suppress(OSError):  # a file system that blinks: the next beat counts
                 os.utime(self.path)
 
 
 def alive(holder: dict[str, Any], path: Path) -> bool:
     """Whether the process that a lock file names is still at work."""
-    if not holder:
-        return _age(path) < BEAT  # being written this very moment
-    if holder.get("host") != socket.gethostname():
-        return _age(path) < SILENCE
+    return _alive(holder, _age(path)) if holder else _age(path) < BEAT  # empty: being written this very moment
+
+
+def _alive(holder: dict[str, Any], age: float) -> bool:
+    if holder["host"] != socket.gethostname():
+        return age < SILENCE
     try:
         process = psutil.Process(holder["pid"])
         started: float = holder["started"]
@@ -129,9 +131,13 @@ def alive(holder: dict[str, Any], path: Path) -> bool:
 
 
 def holder_of(path: Path) -> dict[str, Any] | None:
-    """Return who holds the lock at ``path`` now, None if nobody alive does."""
+    """Return who holds the lock at ``path`` now, None if nobody alive does; touches nothing."""
     holder = _read(path)
-    return holder if holder and alive(holder, path) else None
+    try:
+        age = time.time() - path.stat().st_mtime
+    except OSError:
+        return None
+    return holder if holder and _alive(holder, age) else None
 
 
 def _age(path: Path) -> float:
@@ -145,7 +151,8 @@ def _age(path: Path) -> float:
     except OSError:  # a read-only view: the local clock must do
         return time.time() - path.stat().st_mtime
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -60,11 +60,6 @@ class Parameter:
         """Whether it takes several values, comma separated or repeated."""
         return any(get_origin(one) in {tuple, list} or one in {tuple, list} for one in self._alternatives())
 
-    @property
-    def is_path(self) -> bool:
-        """Whether it names a file or folder."""
-        return Path in self._alternatives()
-
     def _alternatives(self) -> tuple[Any, ...]:
         if get_origin(self.annotation) in {Union, UnionType}:
             return get_args(self.annotation)

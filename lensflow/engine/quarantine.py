@@ -19,7 +19,7 @@ from distributed import KilledWorker
 from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from types import TracebackType
 
 BASE, LONGEST = 0.5, 60.0  # s of waiting before the first retry, and at most
@@ -28,6 +28,10 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 Verdict = Literal["retry", "isolate", "quarantine", "stop"]
+
+
+class Interrupted(LensflowError):
+    """A block run alone was stopped by the user: it is pending, and nobody is to blame."""
 
 
 class Isolated(LensflowError):
@@ -71,7 +75,7 @@ class Policy:
         """
         if isinstance(failure.error, KilledWorker):
             return "isolate"
-        if isinstance(failure.error, Isolated | LensflowError):
+        if isinstance(failure.error, LensflowError) and not isinstance(failure.error, OSError):
             return "quarantine"  # bad input and the like: it will not become better
         if isinstance(failure.error, OSError) and failure.error.errno in NO_ROOM:
             return "retry" if attempt <= self.retries else "stop"  # the fault is the disk's, not the block's
@@ -84,13 +88,23 @@ class Policy:
         return min(LONGEST, doubled) * random.uniform(0.5, 1.5)  # noqa: S311 - not a secret
 
 
-def run_alone(tasks: dict[Hashable, Any], key: Hashable, memory_limit: int | None) -> tuple[Any, list[Any]]:
+def run_alone(
+    tasks: dict[Hashable, Any],
+    key: Hashable,
+    memory_limit: int | None,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Any, list[Any]]:
     """Run one block's tasks in a process of its own and return its record and its notes.
+
+    The process has a session of its own, so that Ctrl-C in the terminal does not reach it; ``stop`` is asked
+    whether to end it.
 
     Raises
     ------
     Isolated
         If the process dies: then the block itself is guilty.
+    Interrupted
+        If ``stop`` said so.
     Exception
         Whatever the block raised.
     """
@@ -99,16 +113,30 @@ def run_alone(tasks: dict[Hashable, Any], key: Hashable, memory_limit: int | Non
         order.write_bytes(cloudpickle.dumps((tasks, key, memory_limit)))
         command = [sys.executable, "-m", "lensflow.engine.alone", str(order), str(answer)]
         environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        done = subprocess.run(command, capture_output=True, check=False, env=environment)  # noqa: S603 - our own module
-        if not answer.exists():
-            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-            raise Isolated(
-                f"run alone, the block ended its process ({_ending(done.returncode)}; last words: {said[0]})"
+        words = Path(folder, "words")
+        with words.open("wb") as out:
+            child = subprocess.Popen(  # noqa: S603 - our own module
+                command, stdout=out, stderr=out, env=environment, start_new_session=True
             )
+            code = _wait(child, stop)
+        if not answer.exists():
+            said = words.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            raise Isolated(f"run alone, the block ended its process ({_ending(code)}; last words: {said[0]})")
         record, notes, error = cloudpickle.loads(answer.read_bytes())
     if error is not None:
         raise error
     return record, notes
+
+
+def _wait(child: subprocess.Popen[bytes], stop: Callable[[], bool]) -> int:
+    while True:
+        try:
+            return child.wait(timeout=0.2)
+        except subprocess.TimeoutExpired:
+            if stop():
+                child.kill()
+                child.wait()
+                raise Interrupted("stopped by the user while it ran alone") from None
 
 
 def _ending(code: int) -> str:

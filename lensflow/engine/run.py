@@ -9,7 +9,7 @@ import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from distributed import Client, get_client
 
@@ -19,6 +19,7 @@ from lensflow.engine.cluster import cluster, probe, slots, worker_memory
 from lensflow.engine.drive import Drive, Interrupt
 from lensflow.engine.journal import Log, State
 from lensflow.engine.listen import Recorder
+from lensflow.engine.params import Parameters
 from lensflow.engine.plan import Plan, plan_work
 from lensflow.engine.progress import Display
 from lensflow.engine.quarantine import Policy
@@ -27,10 +28,10 @@ from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
 from lensflow.engine.tasks import lower
 from lensflow.engine.work import Work
-from lensflow.errors import BadOption, LensflowError
+from lensflow.errors import BadOption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import xarray as xr
 
@@ -75,6 +76,20 @@ class Options:
     window: int | None = None
     progress: bool | None = None
 
+    @classmethod
+    def of(cls, **options: object) -> Self:
+        """Check options by name and type.
+
+        Raises
+        ------
+        BadOption
+            If one is unknown (the nearest is named) or unfit.
+        """
+        chosen = cls(**Parameters.of_function(cls, "run").validate(options))  # type: ignore[arg-type]
+        if (chosen.window is not None and chosen.window < 1) or chosen.retries < 0:
+            raise BadOption(f"window {chosen.window} and retries {chosen.retries}: expected at least 1 and at least 0")
+        return chosen
+
 
 def run(
     data: xr.DataArray | xr.Dataset | xr.DataTree,
@@ -82,7 +97,8 @@ def run(
     *,
     client: Client | None = None,
     planned: Callable[[Plan], None] | None = None,
-    **options: Any,  # noqa: ANN401 - checked by Options
+    submitted: Mapping[str, object] | None = None,
+    **options: Any,  # noqa: ANN401 - checked by Options.of
 ) -> Run:
     """Run a lazy dataset into a Zarr store, block by block; run again to resume.
 
@@ -96,6 +112,8 @@ def run(
         Where to run; the default is the current client, else a local cluster for as long as the run lasts.
     planned
         Called with the plan before anything is written.
+    submitted
+        Words to remember in ``run.json`` for a later resume.
     **options
         See :class:`Options`.
 
@@ -115,7 +133,7 @@ def run(
     BlockFailed
         With ``on_error="raise"``, when a block fails for good.
     """
-    chosen = Options(**options)
+    chosen = Options.of(**options)
     if Path(out).suffix == ".run":
         raise BadOption(f"{out}: names of run directories end in .run; call the store something else, such as .zarr")
     directory = RunDirectory.of(out)
@@ -127,12 +145,12 @@ def run(
         graph = lower(work.tree, work.grids, directory.out, token)
         plan = plan_work(work, graph, _threads(client))
         plan.check(worker_memory(client))
-        probe(client, graph.cut([graph.key(work.blocks[0])]))
+        probe(client, graph.cut([graph.key(next(grid.blocks())) for grid in work.grids]))
         if planned:
             planned(plan)
         stack.enter_context(claimed(directory))
         check(directory, work, accept_changes=chosen.accept_changes)  # again: now nobody else can write
-        state = open_run(directory, work, plan)
+        state = open_run(directory, work, plan, submitted or {})
         pending = _pending(work.blocks, state, failed_only=chosen.failed_only)
         session = _Session(directory, work, chosen, client, token)
         session.drive(graph, pending, state)
@@ -177,16 +195,16 @@ class _Session:
             display.failed = len(state.quarantined.keys() - {block.id for block in pending})
             recorder = Recorder(journal, events, display, self._blank, raising=self.options.on_error == "raise")
             recorder.remember(self.directory)
-            recorder.session(self.client, pending=len(pending), total=total)
+            recorder.session(self.client, pending=len(pending), total=total, key=self.work.identity.key)
             outcome: Outcome = "failed"
             try:
                 outcome = self._blocks(graph, pending, recorder)
-            except LensflowError as error:
+            except Exception as error:
                 recorder.failed(error)
                 raise
             finally:
                 recorder.end(outcome, time.monotonic() - begun)
-                write_report(self.directory)
+        write_report(self.directory)
 
     def _blocks(self, graph: Any, pending: list[Block], recorder: Recorder) -> Outcome:  # noqa: ANN401
         interrupt = Interrupt()

@@ -17,6 +17,7 @@ from lensflow.engine.journal import State, fold
 from lensflow.errors import BadInput
 
 SCHEMA = "lensflow-run/1"
+NEEDED = {"identity", "blocks"}
 PACKAGES = ("lensflow", "dask", "distributed", "xarray", "zarr", "numpy", "astropy")
 
 
@@ -53,6 +54,11 @@ class RunDirectory:
         return self.path / "events.jsonl"
 
     @property
+    def template(self) -> Path:
+        """The store as it was before its first block."""
+        return self.path / "template"
+
+    @property
     def report(self) -> Path:
         """The HTML report; the JSON one lies beside it."""
         return self.path / "report.html"
@@ -67,11 +73,11 @@ class RunDirectory:
         """
         try:
             found = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise BadInput(f"{self.out}: no lensflow run here ({self.path.name}/run.json is missing)") from error
         except ValueError as error:
             raise BadInput(f"{self.path / 'run.json'}: damaged ({error})") from error
-        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        if not isinstance(found, dict) or found.get("schema") != SCHEMA or not found.keys() >= NEEDED:
             raise BadInput(f"{self.path / 'run.json'}: damaged, or not of this version (no schema {SCHEMA})")
         return found
 

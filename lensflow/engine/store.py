@@ -172,6 +172,11 @@ def _open(path: str, variable: str, token: str, mode: Mode) -> zarr.Array[Any]: 
     return zarr.open_array(path, path=variable, mode=mode, zarr_format=3)
 
 
+def open_array(path: Path | str, group: str, name: str, token: str, mode: Mode = "r") -> zarr.Array[Any]:
+    """Return the stored array of a variable; errors are Zarr's own, for a worker's may pass."""
+    return _open(str(path), f"{group}/{name}".lstrip("/"), token, mode)
+
+
 def array(path: Path | str, group: str, name: str, token: str, mode: Mode = "r") -> zarr.Array[Any]:
     """Return the stored array of a variable.
 
@@ -181,7 +186,7 @@ def array(path: Path | str, group: str, name: str, token: str, mode: Mode = "r")
         If the store lacks it or its metadata are damaged.
     """
     try:
-        return _open(str(path), f"{group}/{name}".lstrip("/"), token, mode)
+        return open_array(path, group, name, token, mode)
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise BadInput(f"{path}: variable {name!r} of group {group!r} cannot be opened ({error})") from error
 

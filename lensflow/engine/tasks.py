@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import dask
 import dask.array as da
 import numpy as np
-from dask.core import get_dependencies
+from dask.core import flatten, get_dependencies
+from dask.highlevelgraph import HighLevelGraph
 
 from lensflow.engine.blocks import dataset_of
 from lensflow.engine.write import Target, write_block
@@ -90,13 +90,12 @@ def writers(tree: xr.DataTree, grids: Sequence[Grid], path: Path, token: str) ->
 
 def lower(tree: xr.DataTree, grids: Sequence[Grid], path: Path, token: str) -> TaskGraph:
     """Give every block one final task that writes it, and optimise the whole graph once."""
-    tasks: dict[Key, Any] = {}
+    made = writers(tree, grids, path, token)
     with _collector_paused():
-        optimised = dask.optimize(*writers(tree, grids, path, token))
-        for one in optimised:
-            if (one.name, *(0,) * one.ndim) not in tasks:  # writers optimised together share one graph
-                tasks.update(one.__dask_graph__())
-    return TaskGraph(tasks, {grid: one.name for grid, one in zip(grids, optimised, strict=True)})
+        # merged first: optimised one by one, each grid would get its own copy of what the grids share
+        merged = HighLevelGraph.merge(*(one.__dask_graph__() for one in made))
+        tasks = dict(da.optimize(merged, list(flatten(one.__dask_keys__() for one in made))))
+    return TaskGraph(tasks, {grid: one.name for grid, one in zip(grids, made, strict=True)})
 
 
 @contextmanager

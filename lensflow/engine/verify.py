@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import uuid
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 
-from lensflow.engine import store
+from lensflow.engine import store, template
 from lensflow.engine.journal import Log
 from lensflow.engine.lock import Lock
 from lensflow.engine.record import checksum
 from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from lensflow.engine.journal import State
     from lensflow.engine.rundir import RunDirectory
@@ -25,17 +28,18 @@ UNSETTLED = 60.0  # s that a written file may take to reach the disk: twice Linu
 
 @dataclass(frozen=True)
 class Verdict:
-    """What reading back has shown: how many blocks were held against the journal, and what is wrong with which."""
+    """What reading back has shown: how many blocks were looked at, and which of them, and which metadata, are wrong."""
 
     checked: int
     damaged: dict[str, str]
+    altered: tuple[str, ...]
     pending: int
     quarantined: int
 
     @property
     def clean(self) -> bool:
         """Whether every block is there and as it was written."""
-        return not (self.damaged or self.pending or self.quarantined)
+        return not (self.damaged or self.altered or self.pending or self.quarantined)
 
     def __str__(self) -> str:
         parts = [f"{self.checked} blocks read back, {len(self.damaged)} damaged"]
@@ -44,35 +48,44 @@ class Verdict:
         if self.quarantined:
             parts.append(f"{self.quarantined} quarantined")
         lines = [f"  {block}: {reason}" for block, reason in self.damaged.items()]
-        if self.damaged:
+        lines += [f"  {file}: missing or not what was written" for file in self.altered]
+        if lines:
             lines.append("  resume the run to mend them")
         return "\n".join([", ".join(parts), *lines])
 
 
-def recheck(directory: RunDirectory, state: State) -> dict[str, str]:
-    """Read back the blocks that were journalled last before a driver died, and return the damaged ones.
+def died(state: State) -> bool:
+    """Whether the last driver ended without saying so, or the machine has been started anew right after."""
+    if not state.sessions:
+        return False
+    last = max((record["t"] for record in state.done.values()), default=0.0)
+    return "ended" not in state.sessions[-1] or psutil.boot_time() > last - UNSETTLED
+
+
+def recheck(directory: RunDirectory, state: State, *, everything: bool) -> dict[str, str]:
+    """Read back the blocks that may have been lost without the journal knowing, and return the damaged ones.
 
     A killed process loses nothing that the journal names, a crashed machine may: the kernel writes files out
-    half a minute late, and not in order.
+    half a minute late, and not in order. So the last blocks before a death are looked at, or all of them.
     """
-    if not state.sessions or "ended" in state.sessions[-1] or not state.done:
+    if not state.done or not (everything or died(state)):
         return {}
-    latest = max(record["t"] for record in state.done.values())
-    recent = {block: one for block, one in state.done.items() if one["t"] > latest - UNSETTLED}
+    since = 0.0 if everything else max(record["t"] for record in state.done.values()) - UNSETTLED
+    suspects = {block: record for block, record in state.done.items() if record["t"] >= since}
+    return _damaged(directory, suspects)
+
+
+def _damaged(directory: RunDirectory, records: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     token = uuid.uuid4().hex
-    found = {block: _damage(directory, block, record, token) for block, record in recent.items()}
+    found = {block: _damage(directory, block, record, token) for block, record in records.items()}
     return {block: reason for block, reason in found.items() if reason}
 
 
-def verify(directory: RunDirectory, progress: Callable[[int, int], None] | None = None) -> Verdict:
+def verify(directory: RunDirectory) -> Verdict:
     """Read every finished block back; journal the damaged ones so that ``resume`` writes them anew.
 
-    Parameters
-    ----------
-    directory
-        The run.
-    progress
-        Called with (blocks read, blocks in all).
+    Metadata, attributes and coordinates are held against the template. A run directory that cannot be written
+    (an archive) is looked at all the same; then nothing is journalled.
 
     Raises
     ------
@@ -80,20 +93,21 @@ def verify(directory: RunDirectory, progress: Callable[[int, int], None] | None 
         If a live process is writing the store.
     """
     total = directory.describe()["blocks"]
-    with Lock(directory.lock):
-        state, token = directory.state(), uuid.uuid4().hex
-        damaged = dict(state.damaged)
-        for count, (block, record) in enumerate(state.done.items(), start=1):
-            reason = _damage(directory, block, record, token)
-            if reason:
-                damaged[block] = reason
-            if progress:
-                progress(count, len(state.done))
-        with Log(directory.journal) as journal:
-            for block in damaged.keys() - state.damaged.keys():
-                journal.append("damaged", block=block, reason=damaged[block])
-    pending = total - len(state.done) - len(state.quarantined) - len(state.damaged)
-    return Verdict(len(state.done), damaged, pending, len(state.quarantined))
+    writable = os.access(directory.path, os.W_OK)
+    with Lock(directory.lock) if writable else nullcontext():
+        state = directory.state()
+        found = _damaged(directory, state.done)
+        if writable and found:
+            with Log(directory.journal) as journal:
+                for block, reason in found.items():
+                    journal.append("damaged", block=block, reason=reason)
+    return Verdict(
+        checked=len(state.done),
+        damaged={**state.damaged, **found},
+        altered=tuple(map(str, template.altered(directory))),
+        pending=total - len(state.done) - len(state.quarantined) - len(state.damaged),
+        quarantined=len(state.quarantined),
+    )
 
 
 def _damage(directory: RunDirectory, block: str, record: dict[str, Any], token: str) -> str | None:

@@ -13,7 +13,7 @@ from lensflow.engine.identity import Identity, identify
 from lensflow.errors import BadInput, LensflowError, StoreConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import xarray as xr
@@ -68,13 +68,24 @@ class Work:
                 sizes.remember(dataset.variables[name].data)  # of a dataset made by hand, these at least are known
                 layouts[f"{grid.group}/{name}".lstrip("/")] = store.layout(grid, name, dataset.variables[name])
         graph, arguments = made_by(tree)
-        blocks = tuple(block for grid in found for block in grid.blocks())
+        blocks = tuple(sorted((block for grid in found for block in grid.blocks()), key=_turn(found)))
         return cls(tree, found, blocks, layouts, graph, identify(tree, graph, arguments))
 
     @property
     def nbytes(self) -> int:
         """Uncompressed bytes to be written."""
         return sum(grid.nbytes for grid in self.grids)
+
+
+def _turn(grids: Sequence[Grid]) -> Callable[[Block], tuple[int, float]]:
+    """Order blocks group by group, and within one side by side along the first dimension: grids share work there."""
+    groups = {grid.group: place for place, grid in reversed(list(enumerate(grids)))}
+
+    def turn(block: Block) -> tuple[int, float]:
+        along = (block.index[0] + 0.5) / block.grid.numblocks[0] if block.index else 0.0
+        return groups[block.grid.group], along
+
+    return turn
 
 
 def made_by(tree: xr.DataTree) -> tuple[Graph | None, dict[str, object]]:

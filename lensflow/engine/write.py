@@ -7,7 +7,7 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -72,7 +72,8 @@ def write_block(*chunks: np.ndarray, target: Target, block_id: tuple[int, ...]) 
                 f"variable {name!r} of block {block_id}: the graph made a chunk of shape {values.shape},"
                 f" its metadata promise {wanted}"
             )
-        stored = store.array(target.path, target.group, name, target.token, "r+")
+        stored = store.open_array(target.path, target.group, name, target.token, "r+")
+        _check_type(name, block_id, values, stored.dtype)
         values = np.asarray(values, dtype=stored.dtype, order="C")  # noqa: PLW2901 - what is stored is what counts
         stored[region or ...] = values
         digests[name] = digest(values).as_json()
@@ -88,6 +89,17 @@ def write_block(*chunks: np.ndarray, target: Target, block_id: tuple[int, ...]) 
     wrapped = np.empty((1,) * len(block_id), dtype=object)
     wrapped[...] = record
     return wrapped
+
+
+def _check_type(name: str, block_id: tuple[int, ...], values: np.ndarray, stored: np.dtype[Any]) -> None:
+    """Refuse values that the stored type cannot hold: numpy would wrap, cut and unmask them without a word."""
+    rule: Literal["same_kind", "safe"] = "same_kind" if stored.kind in "fc" else "safe"
+    if np.ma.isMaskedArray(values) or not (values.dtype.kind == "b" or np.can_cast(values.dtype, stored, rule)):
+        made = f"a masked array of {values.dtype}" if np.ma.isMaskedArray(values) else str(values.dtype)
+        raise ValueError(
+            f"variable {name!r} of block {block_id}: the graph made {made}, its metadata promise {stored};"
+            " give map_blocks the true dtype, or convert in the graph"
+        )
 
 
 def peak_rss() -> int:

@@ -18,9 +18,10 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensflow.engine.catalog import PROVENANCE, graph, plain, shipped, summary
+from lensflow.engine.catalog import PROVENANCE, graph, shipped, summary
 from lensflow.engine.work import Work
 from lensflow.errors import BadInput, BadOption, StoreConflict, UnknownName
+from lensflow.events import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

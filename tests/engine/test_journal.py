@@ -21,7 +21,6 @@ from lensflow.errors import BlockFailed
 
 BLOCKS = ["a[0]", "a[1]", "g/b[0,0]", "ü[2]"]
 EVENTS = st.one_of(
-    st.just(("template", {})),
     st.tuples(st.just("done"), st.fixed_dictionaries({"block": st.sampled_from(BLOCKS), "seconds": st.floats(0, 9)})),
     st.tuples(st.just("quarantined"), st.fixed_dictionaries({"block": st.sampled_from(BLOCKS), "message": st.text()})),
     st.tuples(st.just("damaged"), st.fixed_dictionaries({"block": st.sampled_from(BLOCKS), "reason": st.text()})),
@@ -41,7 +40,7 @@ def write(path: Path, history: list[Event]) -> None:
 
 
 def standing(state: State) -> tuple[Any, ...]:
-    return state.done, state.quarantined, state.damaged, state.template, state.sessions
+    return state.done, state.quarantined, state.damaged, state.sessions
 
 
 @given(history=HISTORIES)
@@ -66,7 +65,6 @@ def test_a_block_is_at_most_one_of_done_quarantined_and_damaged(history: list[Ev
 
 HISTORY: list[Event] = [
     ("session", {"host": "h", "pid": 1}),
-    ("template", {}),
     *(("done", {"block": f"ä/flux[{place},0]", "variables": {"flux": {"mean": 1.5}}}) for place in range(4)),
     ("quarantined", {"block": "ä/flux[4,0]", "message": 'said "no"\n', "exception": "OSError"}),
     ("damaged", {"block": "ä/flux[1,0]", "reason": "flux is missing"}),
@@ -162,18 +160,8 @@ def test_any_overwritten_bytes_are_survived(data: st.DataObject, tmp_path: Path)
     assert "new" in fold(path).done
 
 
-def test_a_lost_template_line_does_not_condemn_the_blocks_that_were_written(whole: Path) -> None:
-    """A store without its template line is removed and begun anew: never when blocks of it are done."""
-    lines = whole.read_bytes().splitlines(keepends=True)
-    assert b'"template"' in lines[1]
-    whole.write_bytes(b"".join([lines[0], b"\0" * 20 + b"\n", *lines[2:]]))
-    state = fold(whole)
-    assert state.done
-    assert state.template
-
-
 def test_no_journal_is_an_empty_one(tmp_path: Path) -> None:
-    assert standing(fold(tmp_path / "none")) == ({}, {}, {}, False, [])
+    assert standing(fold(tmp_path / "none")) == ({}, {}, {}, [])
 
 
 @pytest.mark.parametrize(
@@ -185,16 +173,13 @@ def test_no_journal_is_an_empty_one(tmp_path: Path) -> None:
         (["done", "damaged"], 0, 0, 1),
         (["done", "damaged", "done"], 1, 0, 0),
         (["done", "damaged", "quarantined"], 0, 1, 0),
-        (["done", "template"], 0, 0, 0),
-        (["quarantined", "template"], 0, 0, 0),
-        (["done", "damaged", "template"], 0, 0, 0),
     ],
 )
 def test_the_last_word_on_a_block_counts(
     tmp_path: Path, events: list[str], done: int, quarantined: int, damaged: int
 ) -> None:
     path = tmp_path / "journal.jsonl"
-    write(path, [(event, {} if event == "template" else {"block": "a[0]", "reason": "r"}) for event in events])
+    write(path, [(event, {"block": "a[0]", "reason": "r"}) for event in events])
     state = fold(path)
     assert (len(state.done), len(state.quarantined), len(state.damaged)) == (done, quarantined, damaged)
 

@@ -185,7 +185,6 @@ def test_a_signature_becomes_parameters() -> None:
     assert [one.required for one in SAMPLE.entries] == [True, False, False, False, False, False, False]
     assert SAMPLE["columns_per_block"].option == "--columns-per-block"
     assert SAMPLE["strict"].is_flag
-    assert SAMPLE["source"].is_path
     assert SAMPLE["bands"].is_sequence
     assert not SAMPLE["note"].is_sequence
 

@@ -76,7 +76,6 @@ def directory(tmp_path: Path) -> RunDirectory:
     work = Work.of(xr.Dataset({"a": (("y", "x"), da.from_array(VALUES, chunks=2))}))
     store.create(found.out, work.tree, work.layouts)
     with Log(found.journal) as journal:
-        journal.append("template")
         journal.append("session", host=HOSTILE, pid=1, workers=2, threads=4, dashboard=None, pending=4, total=4)
         for place, block in enumerate(list(work.blocks)[:3]):
             values = VALUES[block.region]

@@ -23,7 +23,7 @@ from lensflow import events
 from lensflow.engine.blocks import dataset_of
 from lensflow.engine.journal import read
 from lensflow.engine.lock import Lock
-from lensflow.errors import BadInput, BlockFailed, Infeasible, LensflowError, RunLocked, StoreConflict
+from lensflow.errors import BadInput, BadOption, BlockFailed, Infeasible, LensflowError, RunLocked, StoreConflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -313,3 +313,104 @@ def test_a_notebook_sees_the_run(client: Client, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "a.zarr")
     assert not lf.Run.open(tmp_path / "a.zarr").verify().clean
     assert lf.run(rows(plain), tmp_path / "a.zarr", client=client).verify().clean
+
+
+def test_metadata_and_coordinates_are_verified_and_mended(
+    client: Client, tmp_path: Path, fingerprint: Callable[[Path], Bytes]
+) -> None:
+    out, lazy = tmp_path / "a.zarr", lf.graph(SLOW)(bands=4)
+    run = lf.run(lazy, out, client=client)
+    expected = fingerprint(out)
+    shutil.rmtree(out / "x" / "c")  # the values of a coordinate
+    (out / "zarr.json").write_text((out / "zarr.json").read_text().replace("slow_graph", "other_graph"))
+    verdict = run.verify()
+    assert set(verdict.altered) == {"zarr.json", "x/c/0"}
+    assert not verdict.clean
+    shutil.rmtree(out / "smooth")  # and a whole variable, metadata and all
+    lf.run(lazy, out, client=client)
+    assert run.verify().clean
+    assert fingerprint(out) == expected
+
+
+def test_a_lost_journal_costs_work_but_no_file(client: Client, tmp_path: Path) -> None:
+    out = tmp_path / "a.zarr"
+    run = lf.run(rows(plain), out, client=client)
+    (out / "thesis.tex").write_text("years of work")
+    run.directory.journal.unlink()
+    assert lf.run(rows(plain), out, client=client).verify().clean
+    assert (out / "thesis.tex").read_text() == "years of work"
+
+
+def test_what_two_grids_share_is_done_once(client: Client, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+
+    def read_row(block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
+        Path(log, f"{block_id[0]}.{time.time_ns()}").touch()
+        return plain(block_id)
+
+    image = rows(read_row, count=20).a
+    run = lf.run(xr.Dataset({"image": image * 2, "profile": image.sum("x")}), tmp_path / "a.zarr", client=client)
+    assert run.status.total == 40
+    assert Counter(path.name.split(".")[0] for path in log.iterdir()) == Counter({str(row): 1 for row in range(20)})
+
+
+@pytest.mark.parametrize("made", ["float64", "int64", "masked"])
+def test_values_that_the_store_cannot_hold_are_refused_not_wrapped(client: Client, tmp_path: Path, made: str) -> None:
+    def wrong() -> np.ndarray:
+        values = np.full((2, 3), 300)
+        return np.ma.masked_less(values, 9).astype("u1") if made == "masked" else values.astype(made)
+
+    lazy = da.map_blocks(wrong, chunks=((2,) * 3, (3,)), dtype="u1", meta=np.empty((0, 0), "u1"))
+    run = lf.run(xr.Dataset({"a": (("y", "x"), lazy)}), tmp_path / "a.zarr", client=client, retries=0)
+    assert run.status.quarantined == 3
+    assert run.failed.message.str.contains("metadata promise uint8").all()
+
+
+def test_a_graphs_dataset_changed_by_hand_is_not_taken_for_the_graphs(client: Client, tmp_path: Path) -> None:
+    graph = lf.graph(SLOW)
+    lf.run(graph(bands=4), tmp_path / "a.zarr", client=client)
+    changed = graph(bands=4)
+    changed["smooth"] = changed.smooth * 5  # its attributes still say that the graph made it
+    with pytest.raises(StoreConflict, match="made by hand"):
+        lf.run(changed, tmp_path / "a.zarr", client=client)
+    mixed = graph(bands=4)
+    mixed["smooth"] = graph(bands=4, seconds=0.001).smooth
+    with pytest.raises(StoreConflict, match="made by hand"):
+        lf.run(mixed, tmp_path / "a.zarr", client=client)
+
+
+def test_after_a_raise_the_block_is_tried_again(client: Client, tmp_path: Path) -> None:
+    cure = tmp_path / "cure"
+
+    def poisoned(block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
+        if block_id[0] == 2 and not cure.exists():
+            raise ValueError("not yet")
+        return plain(block_id)
+
+    data = rows(poisoned)
+    with pytest.raises(BlockFailed):
+        lf.run(data, tmp_path / "a.zarr", client=client, on_error="raise")
+    cure.touch()
+    assert lf.run(data, tmp_path / "a.zarr", client=client, on_error="raise").status.standing == "done"
+
+
+def test_options_are_checked_by_name_and_type(client: Client, tmp_path: Path) -> None:
+    for options, sentence in (
+        ({"on_eror": "raise"}, "Did you mean 'on_error'"),
+        ({"on_error": "rise"}, "expected quarantine|raise"),
+        ({"window": -1}, "expected at least 1"),
+    ):
+        with pytest.raises(BadOption, match=sentence.replace("|", r"\|")):
+            lf.run(rows(plain), tmp_path / "a.zarr", client=client, **options)
+    with pytest.raises(BadOption, match="names of run directories"):
+        lf.run(rows(plain), tmp_path / "a.run", client=client)
+
+
+def test_notes_that_differ_in_their_details_are_all_kept(client: Client, tmp_path: Path) -> None:
+    def noting(block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
+        events.note("corrupt", "a file is corrupt", file=Path(f"{block_id[0]}.fits"), value=np.float32("nan"))
+        return plain(block_id)
+
+    run = lf.run(rows(noting, count=4), tmp_path / "a.zarr", client=client)
+    assert sorted(one["file"] for one in run.notes.fields) == [f"{row}.fits" for row in range(4)]

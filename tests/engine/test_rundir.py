@@ -95,7 +95,6 @@ def test_a_description_of_another_version_is_named(directory: RunDirectory) -> N
 def test_the_state_is_the_journals(directory: RunDirectory) -> None:
     assert directory.state().done == {}
     with Log(directory.journal) as log:
-        log.append("template")
         log.append("done", block="a[0]")
     assert list(directory.state().done) == ["a[0]"]
 

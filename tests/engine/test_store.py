@@ -245,7 +245,6 @@ def verified(path: Path, data: xr.Dataset) -> dict[str, str]:
     store.create(path, work.tree, work.layouts)
     graph = lower(work.tree, work.grids, path, uuid.uuid4().hex)
     with Log(directory.journal) as journal:
-        journal.append("template")
         for block in work.blocks:
             record = dask.get(graph.cut([graph.key(block)]), graph.key(block)).item()
             journal.append("done", block=block.id, attempts=1, **record)

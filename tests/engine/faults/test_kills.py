@@ -153,6 +153,42 @@ def test_a_block_that_kills_its_worker_is_blamed_alone(tmp_path: Path) -> None:
     assert run.status.done == 19
 
 
+def test_an_interrupt_does_not_reach_a_block_that_runs_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "import os, signal, sys, time\nimport dask.array as da, numpy as np, xarray as xr\n"
+        "def make(block_id=None):\n"
+        "    if block_id[0] == 1:\n"
+        "        if 'lensflow.engine.alone' not in ' '.join(sys.orig_argv): os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"        open({str(tmp_path / 'alone')!r}, 'w').close(); time.sleep(1.5)\n"
+        "    return np.zeros((2, 3), 'f4')\n"
+        "def graph() -> xr.Dataset:\n"
+        "    lazy = da.map_blocks(make, chunks=((2,) * 4, (3,)), dtype='f4', meta=np.empty((0, 0), 'f4'))\n"
+        "    return xr.Dataset({'a': (('y', 'x'), lazy)})\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "lensflow",
+        "submit",
+        str(mine),
+        "--out",
+        str(tmp_path / "a.zarr"),
+        "--workers",
+        "1",
+    ]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    end = time.monotonic() + WAIT
+    while not (tmp_path / "alone").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    assert driver.wait(timeout=WAIT) == 0  # it was the last block: drained means done
+    run = lf.Run.open(tmp_path / "a.zarr")
+    assert run.status.quarantined == 0
+    assert run.verify().clean
+
+
 def test_a_second_driver_is_refused_while_the_first_runs(tmp_path: Path) -> None:
     out, log = tmp_path / "a.zarr", tmp_path / "log"
     log.mkdir()
