@@ -73,9 +73,7 @@ def gaussian_blur(
         _banded(image, kernel, area, out)
         finite = all_finite(out, (0, out.shape[0]), (0, out.shape[1]))
     if not finite:
-        raise BadInput(
-            f"image {image.shape} holds NaN or infinite pixels: expected finite; use gaussian_blur_masked."
-        )
+        raise BadInput(f"image {image.shape} holds NaN or infinite pixels: expected finite; use gaussian_blur_masked.")
     return out
 
 
@@ -223,9 +221,7 @@ def _lowrank(
     return True
 
 
-def _banded(
-    image: NDArray[Any], kernel: Kernel, area: Window, out: F4, view: Callable[[F4], F4] | None = None
-) -> None:
+def _banded(image: NDArray[Any], kernel: Kernel, area: Window, out: F4, view: Callable[[F4], F4] | None = None) -> None:
     """Blur the image, or the `view` of its slabs, by bands."""
     y, x = (AxisBlur.plan(kernel, n, lo, hi) for n, (lo, hi) in zip(image.shape, area, strict=True))
 

@@ -51,9 +51,7 @@ class Block:
                 f"{self.label}: the function returned {type(found).__name__}: "
                 f"expected a tuple of {len(self.dtypes)} arrays, one for each of outputs."
             )
-        checked = tuple(
-            self._cut(a, parts[0].shape, inner, t) for a, t in zip(arrays, self.dtypes, strict=True)
-        )
+        checked = tuple(self._cut(a, parts[0].shape, inner, t) for a, t in zip(arrays, self.dtypes, strict=True))
         return checked[0] if self.single else checked
 
     def _cut(
@@ -96,9 +94,7 @@ def check_sizes(
     """Every chunk must hold the halo of its neighbours, and keep something of its own."""
     for dim, d, sizes in zip(array.dims, halo, chunks, strict=True):
         if any(math.isnan(n) for n in sizes):
-            raise BadOption(
-                f"dimension {dim!r} has chunks of unknown size: expected known ones; compute them first."
-            )
+            raise BadOption(f"dimension {dim!r} has chunks of unknown size: expected known ones; compute them first.")
         if d == 0 or (boundary == "none" and len(sizes) == 1):
             continue
         needed = dict.fromkeys(range(len(sizes)), d)

@@ -163,6 +163,5 @@ def full_coverage(
 def all_finite(image: NDArray[Any], rows: tuple[int, int], columns: tuple[int, int]) -> bool:
     """Whether all pixels of a part are finite, looked at by slabs of 128 rows."""
     return all(
-        np.isfinite(slab(image, slice(a, min(a + 128, rows[1])), slice(*columns))).all()
-        for a in range(*rows, 128)
+        np.isfinite(slab(image, slice(a, min(a + 128, rows[1])), slice(*columns))).all() for a in range(*rows, 128)
     )

@@ -55,10 +55,7 @@ def transfers(kernel: Kernel, vectors: F4, distance: int) -> F8:
     size = len(vectors)
     dual = np.linalg.pinv(vectors.astype(np.float64))
     return np.stack(
-        [
-            dual @ kernel.toeplitz(size, size, m * size, cut=False) @ dual.T
-            for m in range(-distance, distance + 1)
-        ]
+        [dual @ kernel.toeplitz(size, size, m * size, cut=False) @ dual.T for m in range(-distance, distance + 1)]
     )
 
 
@@ -86,9 +83,7 @@ def blur_group(matrix: F8, coarse: F8 | F4, first: int, group: tuple[int, int], 
         out[...] = 0.0
         return
     columns = slice((lo - begin + distance) * rank, (hi - begin + distance) * rank)
-    np.matmul(
-        matrix[: (end - begin) * rank, columns], coarse[(lo - first) * rank : (hi - first) * rank], out=out
-    )
+    np.matmul(matrix[: (end - begin) * rank, columns], coarse[(lo - first) * rank : (hi - first) * rank], out=out)
 
 
 @dataclass(frozen=True)
@@ -102,9 +97,7 @@ class Smoother:
     matrix: F8
 
     @classmethod
-    def plan(
-        cls, kernel: Kernel, shape: tuple[int, int], window: tuple[tuple[int, int], tuple[int, int]]
-    ) -> Smoother:
+    def plan(cls, kernel: Kernel, shape: tuple[int, int], window: tuple[tuple[int, int], tuple[int, int]]) -> Smoother:
         """Choose blocks and matrices for an image of `shape`, of which `window` is wanted."""
         size, rank = cls.block(kernel)
         q = basis(kernel, size, rank)
@@ -177,9 +170,7 @@ class Smoother:
                 right = min(left + GROUP, self.x.count)
                 target = wide[:n, left * rank : right * rank]
                 blur_group(self.matrix, narrow[:n].T, self.x.first, (left, right), target.T)
-            strip = (wide[:n].astype(np.float32).reshape(-1, rank) @ self.vectors.T).reshape(
-                n, self.x.count * size
-            )
+            strip = (wide[:n].astype(np.float32).reshape(-1, rank) @ self.vectors.T).reshape(n, self.x.count * size)
             for b in range(begin, end):
                 rows = self.y.targets(b)
                 part = strip[(b - begin) * rank : (b - begin + 1) * rank, : out.shape[1]]

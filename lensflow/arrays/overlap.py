@@ -115,9 +115,7 @@ def map_overlap(
         dtypes=tuple(np.dtype(t) for t in types),
         single=outputs is None,
     )
-    sources = [
-        a.data if blocks is None or a.chunks is not None else da.from_array(a.data, blocks) for a in arrays
-    ]
+    sources = [a.data if blocks is None or a.chunks is not None else da.from_array(a.data, blocks) for a in arrays]
     parts = _whole(block, sources, boundary) if blocks is None else _blockwise(block, sources, boundary)
     return _labelled(first, halo if boundary == "valid" else (0,) * first.ndim, parts, outputs, name)
 
@@ -135,9 +133,7 @@ def _matching(arrays: Sequence[xr.DataArray]) -> xr.DataArray:
             ("chunks", array.chunks or lazy.chunks, lazy.chunks),
         ):
             if found != expected:
-                raise BadOption(
-                    f"array {i} has the {what} {found}: expected {expected}, those of the first array."
-                )
+                raise BadOption(f"array {i} has the {what} {found}: expected {expected}, those of the first array.")
     try:
         xr.align(*arrays, join="exact", copy=False)
     except xr.AlignmentError as error:
@@ -186,9 +182,7 @@ def _blockwise(block: Block, sources: list[da.Array], boundary: Boundary) -> tup
     if block.single:
         return (blocks,)
     return tuple(
-        da.map_blocks(
-            operator.itemgetter(i), blocks, dtype=meta.dtype, meta=meta, token=f"{block.label}-output"
-        )
+        da.map_blocks(operator.itemgetter(i), blocks, dtype=meta.dtype, meta=meta, token=f"{block.label}-output")
         for i, meta in enumerate(metas)
     )
 

@@ -30,9 +30,7 @@ BANDS = 30
 
 def shifted(block: NDArray[Any], *, by: int = 1) -> NDArray[Any]:
     """Sum of neighbours `by` away along both axes; wrong at the outermost `by` elements only."""
-    return sum(
-        (np.roll(block, (dy, dx), (0, 1)) for dy in (-by, 0, by) for dx in (-by, 0, by)), start=0 * block
-    )
+    return sum((np.roll(block, (dy, dx), (0, 1)) for dy in (-by, 0, by) for dx in (-by, 0, by)), start=0 * block)
 
 
 def cut(block: NDArray[Any], *, by: int) -> NDArray[Any]:
@@ -65,9 +63,7 @@ def chunked(draw: st.DrawFn) -> tuple[NDArray[Any], tuple[tuple[int, ...], ...],
 
 @given(chunked(), st.sampled_from(BOUNDARIES))
 @settings(deadline=None, max_examples=100)
-def test_chunked_equals_whole(
-    case: tuple[NDArray[Any], tuple[tuple[int, ...], ...], int], boundary: Any
-) -> None:
+def test_chunked_equals_whole(case: tuple[NDArray[Any], tuple[tuple[int, ...], ...], int], boundary: Any) -> None:
     values, chunks, depth = case
     halo = {"y": depth, "x": depth}
     options: dict[str, Any] = {"depth": halo, "boundary": boundary, "kwargs": {"by": depth}}
@@ -111,9 +107,7 @@ def test_several_arrays_and_outputs(boundary: Any) -> None:
 
 def test_numpy_and_dask_arrays_mix() -> None:
     values = np.random.default_rng(1).random((20, 8))
-    mixed = map_overlap(
-        weighted, grid(values), grid(values, (5, 8)), depth={"y": 1}, outputs={"a": "f8", "b": "f8"}
-    )
+    mixed = map_overlap(weighted, grid(values), grid(values, (5, 8)), depth={"y": 1}, outputs={"a": "f8", "b": "f8"})
     assert mixed.a.chunks == ((5,) * 4, (8,))
     lazy = grid(values, (5, 8))
     both = map_overlap(weighted, lazy, lazy, depth={"y": 1}, outputs={"a": "f8", "b": "f8"})
@@ -129,9 +123,7 @@ def test_valid_slices_coordinates() -> None:
     assert map_overlap(shifted, bands(), depth={"y": 3}, name="mean").name == "mean"
 
 
-def nasty(
-    block: NDArray[Any], *, depth: int, trim: str, boundary: int, dtype: str, name: int
-) -> NDArray[Any]:
+def nasty(block: NDArray[Any], *, depth: int, trim: str, boundary: int, dtype: str, name: int) -> NDArray[Any]:
     assert (trim, dtype) == ("yes", "no")
     return block * depth + boundary * name
 
@@ -154,9 +146,7 @@ def test_building_computes_nothing() -> None:
     with dask.config.set(scheduler=refuse):
         for boundary in BOUNDARIES:
             result = map_overlap(untouchable, bands(), depth={"y": 3}, boundary=boundary)
-            many = map_overlap(
-                untouchable, bands(), depth={"y": 3}, boundary=boundary, outputs={"a": "f4", "b": "f4"}
-            )
+            many = map_overlap(untouchable, bands(), depth={"y": 3}, boundary=boundary, outputs={"a": "f4", "b": "f4"})
         with pytest.raises(AssertionError, match="while building"):
             result.compute()
     assert many.a.dtype == np.float32
