@@ -166,6 +166,9 @@ def _blockwise(block: Block, sources: list[da.Array], boundary: Boundary) -> tup
             chunks[axis][0] -= d
             chunks[axis][-1] -= d
     metas = [np.empty((0,) * ndim, dtype) for dtype in block.dtypes]
+    # a tuple has no dtype: one with a field for each output says at least how large it is
+    packed = np.empty((0,) * ndim, [(f"f{i}", meta.dtype) for i, meta in enumerate(metas)])
+    made = metas[0] if block.single else packed
     blocks = da.map_overlap(
         block,
         *sources,
@@ -175,8 +178,8 @@ def _blockwise(block: Block, sources: list[da.Array], boundary: Boundary) -> tup
         align_arrays=False,
         allow_rechunk=False,
         chunks=tuple(map(tuple, chunks)),
-        dtype=metas[0].dtype,
-        meta=metas[0],
+        dtype=made.dtype,
+        meta=made,
         token=block.label,
     )
     if block.single:
