@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import dask
 import xarray as xr
 
-from lensflow import share
+from lensflow import events, share
 from lensflow.engine import sizes
 from lensflow.engine.params import Parameters, nearest
 from lensflow.errors import BadInput, BadOption, LensflowError, UnknownName
-from lensflow.events import plain
+from lensflow.events import Note, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +141,7 @@ class Graph:
     def __call__(self, *args: Any, **kwargs: Any) -> xr.Dataset | xr.DataTree:  # noqa: ANN401 - the graph's own types
         """Build the lazy dataset; nothing is computed and nothing is written."""
         arguments = self.bind(*args, **kwargs)
-        with dask.config.set(array_plugins=[sizes.remember]):
+        with dask.config.set(array_plugins=[sizes.remember]), events.collect() as notes:
             made = self.__wrapped__(**arguments)
         if not isinstance(made, xr.Dataset | xr.DataTree):
             raise BadInput(
@@ -154,6 +154,9 @@ class Graph:
             "version": version("lensflow"),
         }
         _made.update(dict.fromkeys(_lazy_names(made), _seal(made)))
+        _noted[_seal(made)] = notes
+        for one in notes:  # said now as well: not every dataset is run
+            events.note(one.kind, one.message, **one.fields)
         return made
 
     def inputs(self, arguments: dict[str, object]) -> list[Path]:
@@ -163,6 +166,7 @@ class Graph:
         return [value for value in arguments.values() if isinstance(value, Path)]
 
 
+_noted: dict[str, list[Note]] = {}  # by provenance: what graphs of this process had to say while they were built
 _made: dict[str, str] = {}  # by what Dask calls it: the provenance of each array that a graph has returned
 
 
@@ -173,6 +177,11 @@ def _seal(data: xr.Dataset | xr.DataTree) -> str:
 def _lazy_names(data: xr.Dataset | xr.DataTree) -> list[str]:
     nodes = data.subtree if isinstance(data, xr.DataTree) else [data]
     return [one.data.name for node in nodes for one in node.variables.values() if one.chunks is not None]
+
+
+def notes_of(data: xr.Dataset | xr.DataTree) -> list[Note]:
+    """Return the notes that were made while a graph built the dataset."""
+    return _noted.get(_seal(data), [])
 
 
 def unchanged(data: xr.Dataset | xr.DataTree) -> bool:

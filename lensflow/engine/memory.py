@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Key = Hashable
 
-PROCESS = 300 * 2**20  # bytes of a worker that has imported what science code needs and computed nothing
+PROCESS = 200 * 2**20  # bytes of a worker that has imported what science code needs and computed nothing
 
 
 @dataclass(frozen=True)

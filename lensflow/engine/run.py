@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from distributed import Client, get_client
 
 from lensflow.engine import store
+from lensflow.engine.catalog import notes_of
 from lensflow.engine.claim import check, claimed, open_run
 from lensflow.engine.cluster import cluster, probe, slots, worker_memory
 from lensflow.engine.drive import Drive, Interrupt
@@ -28,7 +29,7 @@ from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
 from lensflow.engine.tasks import lower
 from lensflow.engine.work import Work
-from lensflow.errors import BadOption
+from lensflow.errors import BadOption, LensflowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -198,6 +199,7 @@ class _Session:
             recorder.session(self.client, pending=len(pending), total=total, key=self.work.identity.key)
             outcome: Outcome = "failed"
             try:
+                self._notes_of_the_graph(recorder)
                 outcome = self._blocks(graph, pending, recorder)
             except Exception as error:
                 recorder.failed(error)
@@ -227,6 +229,13 @@ class _Session:
         if not drive.complete:
             return "interrupted"
         return "quarantined" if self.directory.state().quarantined else "done"
+
+    def _notes_of_the_graph(self, recorder: Recorder) -> None:
+        """Pass on what the graph noted while it was built: missing files, say."""
+        for note in notes_of(self.work.tree):
+            recorder.noted(note.kind, note.message, note.fields)
+            if self.options.strict:
+                raise LensflowError(f"strict: {note.message}")
 
     def _blank(self, block: Block) -> None:
         store.blank(self.directory.out, block, self.work.tree, self.token)

@@ -10,6 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from lensflow import events
 from lensflow.ps1.bands import ZERO_POINT
 from lensflow.ps1.cells import Rect
 from lensflow.ps1.maskbits import MaskBit
@@ -156,6 +157,14 @@ def tree(
         "options": json.dumps(options, sort_keys=True),
         "selection": [str(cell) for cell in selected],
     }
+    for plan in plans:
+        for cell in plan.missing:
+            message = f"{cell} is selected and has no files: a hole in the image of its projection"
+            events.note("missing-cell", message, cell=str(cell))
+    if inventory.absent:  # of projections without any file: there is no node to say it
+        attrs["missing_cells"] = [str(cell) for cell in inventory.absent]
+        for cell in inventory.absent:
+            events.note("missing-cell", f"{cell} is selected and its projection has no files", cell=str(cell))
     if inventory.ignored:
         attrs["ignored_files"] = list(inventory.ignored)
     root = xr.DataTree(xr.Dataset(attrs=attrs))

@@ -103,6 +103,17 @@ def test_a_truncated_file_is_masked_noted_and_reported_and_strict_refuses(
     assert failed.failed.message.str.contains(victim.name).all()
 
 
+def test_a_missing_cell_is_noted_and_strict_refuses(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["submit", "ps1_convolution", str(cells), "--scale", str(SCALE), "--workers", "1"]
+    words += ["--selection", "skycell.2246.033,skycell.2246.037"]  # the second is not there
+    assert main([*words, "--out", str(tmp_path / "a.zarr")]) == 0
+    assert lf.Run.open(tmp_path / "a.zarr").notes.kind.tolist() == ["missing-cell"]
+    assert main([*words, "--out", str(tmp_path / "b.zarr"), "--strict"]) == 1
+    assert "skycell.2246.037" in capsys.readouterr().err
+
+
 def test_killed_in_mid_run_it_ends_with_the_same_bytes(cells: Path, store: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.zarr"
     command = [sys.executable, "-m", "lensflow", "submit", "ps1_convolution", str(cells), *WORDS]
