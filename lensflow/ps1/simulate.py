@@ -138,9 +138,7 @@ def simulate(
     source.mkdir(parents=True, exist_ok=True)
     writer = ZarrWriter(source, quantise=quantise) if format == "zarr" else FitsWriter(source)
     files = write_cells(writer, telescope, grids, bands=bands, drop=drop, reuse=reuse)
-    ccd_path, ccd_name = f"sector_{sector:04d}/camera_{camera}/ccd_{ccd}", f"s{sector:04d}_{camera}_{ccd}"
-    selection = out / "skycell_pixel_mapping" / ccd_path / f"tess_{ccd_name}_master_skycells_list.csv"
-    catalogue = out / "catalogs" / ccd_path / f"gaia_catalog_{ccd_name}.csv"
+    selection, catalogue = _lists_of(out, sector, camera, ccd)
     write_selection(selection, grids)
     write_catalogue(catalogue, scene.stars)
     return Truth(
@@ -154,6 +152,13 @@ def simulate(
         bands=tuple(bands),
         sky=sky,
     )
+
+
+def _lists_of(out: Path, sector: int, camera: int, ccd: int) -> tuple[Path, Path]:
+    """Return where the list of skycells and the catalogue of stars of a TESS CCD belong."""
+    folder, name = f"sector_{sector:04d}/camera_{camera}/ccd_{ccd}", f"s{sector:04d}_{camera}_{ccd}"
+    selection = out / "skycell_pixel_mapping" / folder / f"tess_{name}_master_skycells_list.csv"
+    return selection, out / "catalogs" / folder / f"gaia_catalog_{name}.csv"
 
 
 def _rectangle(projection: int, rows: tuple[int, int], columns: tuple[int, int]) -> list[Skycell]:
