@@ -28,7 +28,7 @@ class Peak:
     step: str
 
 
-def peak(tasks: Mapping[Key, Any], outputs: Sequence[Sequence[Key]], threads: int) -> Peak:
+def peak(tasks: Mapping[Key, Any], outputs: Sequence[Sequence[Key]], threads: int, writing: int = 0) -> Peak:
     """Return a worker's predicted peak memory, its own process included.
 
     Parameters
@@ -40,13 +40,15 @@ def peak(tasks: Mapping[Key, Any], outputs: Sequence[Sequence[Key]], threads: in
         to do for the blocks before it.
     threads
         Threads a worker.
+    writing
+        Bytes that a final task needs beside its inputs, to pack what it writes.
 
     Notes
     -----
     A task's output is alive from its start until its last dependent has ended; a view is alive with what it
     looks at. Temporaries inside a task are not known: kernels that run through lensflow keep them small.
     """
-    world = _World(tasks, outputs)
+    world = _World(tasks, outputs, writing)
     best = Peak(0, "")
     while running := world.start(threads):
         if world.alive > best.nbytes:
@@ -59,7 +61,8 @@ def peak(tasks: Mapping[Key, Any], outputs: Sequence[Sequence[Key]], threads: in
 class _World:
     """The tasks of a few blocks: which are waiting, which results are alive."""
 
-    def __init__(self, tasks: Mapping[Key, Any], outputs: Sequence[Sequence[Key]]) -> None:
+    def __init__(self, tasks: Mapping[Key, Any], outputs: Sequence[Sequence[Key]], writing: int) -> None:
+        self.writing = writing
         self.needs = {key: list(get_dependencies(tasks, key)) for key in tasks}
         self.users = Counter(one for needed in self.needs.values() for one in needed)
         self.rank = _ranks(tasks, self.needs, outputs)
@@ -80,7 +83,7 @@ class _World:
                     break
         for key in running:
             self.waiting.remove(key)
-            self.size[key] = 0 if key in self.finals or self._is_view(key) else sizes.of_key(key) or 0
+            self.size[key] = self._size(key)
             self.alive += self.size[key]
         return running
 
@@ -88,8 +91,15 @@ class _World:
         """Finish tasks and let go of what nobody needs any more."""
         for key in running:
             self.done.add(key)
+            if key in self.finals:
+                self.alive -= self.size[key]
             for needed in self.needs[key]:
                 self._drop(needed)
+
+    def _size(self, key: Key) -> int:
+        if key in self.finals:
+            return self.writing
+        return 0 if self._is_view(key) else sizes.of_key(key) or 0
 
     def _drop(self, key: Key) -> None:
         self.users[key] -= 1
@@ -111,14 +121,14 @@ class _World:
 def _ranks(
     tasks: Mapping[Key, Any], needs: Mapping[Key, Sequence[Key]], outputs: Sequence[Sequence[Key]]
 ) -> dict[Key, tuple[int, int]]:
-    """Rank tasks as the scheduler does: by the first block that needs them, then by Dask's static order."""
-    inner = order(dict(tasks))
+    """Rank tasks as the scheduler does: by the first block that needs them, then by Dask's order within it."""
     ranks: dict[Key, tuple[int, int]] = {}
     for place, keys in enumerate(outputs):
-        stack = list(keys)
+        stack, sent = list(keys), {}
         while stack:
             key = stack.pop()
-            if key not in ranks:
-                ranks[key] = (place, inner[key])
+            if key not in ranks and key not in sent:
+                sent[key] = tasks[key]
                 stack.extend(needs[key])
+        ranks.update({key: (place, rank) for key, rank in order(sent).items()})
     return ranks

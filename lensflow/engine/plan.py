@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from html import escape
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import memory, sizes
+from lensflow.engine.blocks import dataset_of
 from lensflow.engine.progress import size
 from lensflow.engine.tasks import TaskGraph, lower, sharing, writers
 from lensflow.engine.work import Work
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from lensflow.engine.blocks import Block
 
+PACKING = 1  # stored chunks packed in memory at a time
 SAMPLE = 6  # blocks whose memory is walked through, around the largest one
 
 
@@ -112,7 +115,7 @@ def plan_work(work: Work, graph: TaskGraph, threads: int) -> Plan:
     largest = max(range(len(work.blocks)), key=lambda place: work.blocks[place].nbytes)
     first = max(0, min(largest - SAMPLE // 2, len(work.blocks) - SAMPLE))
     sample = work.blocks[first : first + SAMPLE]
-    peak = memory.peak(*_unfused(work, sample), threads)
+    peak = memory.peak(*_unfused(work, sample), threads, PACKING * _largest_stored(work))
     shared = sharing(graph, work.blocks)
     return Plan(
         blocks=len(work.blocks),
@@ -127,6 +130,17 @@ def plan_work(work: Work, graph: TaskGraph, threads: int) -> Plan:
         peak_memory=peak.nbytes,
         peak_step=peak.step,
     )
+
+
+def _largest_stored(work: Work) -> int:
+    """Return the bytes of the largest stored chunk or shard."""
+    found: list[int] = []
+    for grid in work.grids:
+        variables = dataset_of(work.tree, grid.group).variables
+        for name in grid.names:
+            owned = work.layouts[f"{grid.group}/{name}".lstrip("/")].owned
+            found.append(prod(owned) * variables[name].dtype.itemsize)
+    return max(found)
 
 
 def _unfused(work: Work, sample: Sequence[Block]) -> tuple[dict[Hashable, Any], list[list[Hashable]]]:

@@ -225,7 +225,7 @@ def test_the_world_ends() -> None:
     steps = Steps()
     read = [steps.add(place + 1) for place in range(5)]
     outputs = [steps.write(steps.add(2, *read[place : place + 2])) for place in range(4)]
-    world = memory._World(steps.tasks, [[one] for one in outputs])
+    world = memory._World(steps.tasks, [[one] for one in outputs], writing=0)
     ran: list[Any] = []
     while running := world.start(2):
         ran += running
