@@ -14,11 +14,14 @@ from lensflow.engine.catalog import Graph, graph
 from lensflow.engine.jobs import table
 from lensflow.engine.params import Parameters
 from lensflow.engine.runs import Run
-from lensflow.errors import BadOption
+from lensflow.errors import BadOption, LensflowError
 from lensflow.events import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+SHOWN = 10  # paths that an export lists
 
 
 def simulate(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 - a flag
@@ -42,14 +45,17 @@ def export(
     """Write a finished store in the formats of its field: RUN OUT [WORDS...]; RUN --words lists them."""
     found = Run.open(run)
     made_by = graph(found.directory.identity().graph)
-    done = call(made_by, "export", context.args, {"store": found.directory.out})
+    standing = found.status
+    words = [word for word in context.args if word != "--partial"]
+    if standing.standing != "done" and words == context.args and not {"--help", "--words"} & set(words):
+        raise LensflowError(f"{standing}; finish it first, or give --partial: missing blocks are fill values")
+    done = call(made_by, "export", words, {"store": found.directory.out})
     if done is None:
         return
     paths = [str(one) for one in done] if isinstance(done, list | tuple) else [str(done)]
-    standing = found.status
-    if standing.standing != "done":
-        sys.stderr.write(f"lensflow: exported an unfinished store: {standing}\n")
-    emit({"written": paths}, f"{len(paths)} files written\n" + "\n".join(paths[:10]), as_json=json)
+    shown = list(dict.fromkeys(paths))
+    more = f"\n... and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
+    emit({"written": paths}, f"{len(paths)} written\n" + "\n".join(shown[:SHOWN]) + more, as_json=json)
 
 
 def call(made_by: Graph, verb: str, words: Sequence[str], fixed: dict[str, object]) -> Any:  # noqa: ANN401 - the verb's

@@ -83,8 +83,8 @@ class Graph:
 
     name: str
     path: Path
-    source: str
-    parameters: Parameters
+    source: str = field(repr=False)
+    parameters: Parameters = field(repr=False)
     module: ModuleType = field(repr=False)
     __wrapped__: Callable[..., Any] = field(repr=False)  # so that ``ps1?`` shows its signature
 

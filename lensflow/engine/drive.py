@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import queue
+import sys
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -57,8 +58,10 @@ class Interrupt:
         self.count = 0
 
     def __call__(self, *_: object) -> None:
-        """Count one request; fits ``signal.signal``."""
+        """Count one request, and say what follows; fits ``signal.signal``."""
         self.count += 1
+        following = "stopping at once" if self.count > 1 else "finishing the blocks in flight; once more stops at once"
+        sys.stderr.write(f"\ninterrupted: {following}\n")
 
 
 @dataclass

@@ -161,6 +161,11 @@ def tree(
         for cell in plan.missing:
             message = f"{cell} is selected and has no files: a hole in the image of its projection"
             events.note("missing-cell", message, cell=str(cell))
+        for files in plan.layout.cells:
+            for band in plan.layout.recipe.bands:
+                if files.band(band) is None:
+                    message = f"{files.cell} has no band {band}: made of the others"
+                    events.note("missing-band", message, cell=str(files.cell), band=band)
     if inventory.absent:  # of projections without any file: there is no node to say it
         attrs["missing_cells"] = [str(cell) for cell in inventory.absent]
         for cell in inventory.absent:

@@ -103,6 +103,24 @@ def test_a_truncated_file_is_masked_noted_and_reported_and_strict_refuses(
     assert failed.failed.message.str.contains(victim.name).all()
 
 
+def test_a_missing_band_is_noted_and_an_unfinished_store_is_not_exported(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "cells"
+    shutil.copytree(cells, folder)
+    (folder / "rings.v3.skycell.2246.033.stk.i.unconv.fits").unlink()
+    bad = folder / "rings.v3.skycell.2246.053.stk.r.unconv.fits"
+    bad.write_bytes(bad.read_bytes()[:9000])
+    out = str(tmp_path / "a.zarr")
+    words = ["submit", "ps1_convolution", str(folder), *WORDS, "--workers", "1", "--on-corrupt", "fail"]
+    assert main([*words, "--out", out]) == 4
+    assert lf.Run.open(out).notes.kind.tolist() == ["missing-band"]
+    assert main(["export", out, str(tmp_path / "fits")]) == 1
+    assert "give --partial" in capsys.readouterr().err
+    assert not (tmp_path / "fits").exists()
+    assert main(["export", out, str(tmp_path / "fits"), "--partial"]) == 0
+
+
 def test_a_missing_cell_is_noted_and_strict_refuses(
     cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

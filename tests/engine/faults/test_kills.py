@@ -153,6 +153,28 @@ def test_a_block_that_kills_its_worker_is_blamed_alone(tmp_path: Path) -> None:
     assert run.status.done == 19
 
 
+def test_ctrl_c_in_a_terminal_finishes_what_is_in_flight(tmp_path: Path, undisturbed: Path) -> None:
+    out, log = tmp_path / "a.zarr", tmp_path / "log"
+    log.mkdir()
+    driver = subprocess.Popen(
+        submit(out, log), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    wait_for(8, out)
+    os.killpg(driver.pid, signal.SIGINT)  # a terminal signals every process of the job, the workers too
+    _, said = driver.communicate(timeout=WAIT)
+    assert driver.returncode == 130
+    assert b"finishing the blocks in flight" in said
+    assert b"Traceback" not in said
+    run = lf.Run.open(out)
+    assert 8 <= run.status.done < BANDS
+    assert run.status.standing == "interrupted"
+    subprocess.run(submit(out, log), check=True, capture_output=True, timeout=WAIT)
+    # what was in flight was finished: only halos, whose rows no finished block keeps, are read again
+    again = {band for band, count in reads_of(log).items() if count > 1}
+    assert len(again) <= 3
+    assert same_pixels(out, undisturbed)
+
+
 def test_an_interrupt_does_not_reach_a_block_that_runs_alone(tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
