@@ -89,7 +89,8 @@ def before_after(tree: xr.DataTree, source: Path, **words: object) -> Figure:
     wcs = thinned_wcs(node.attrs["wcs"], step, mean=True)
     left, right = (_axes(figure, panel, wcs, first=panel is panels[0]) for panel in panels)
     _draw_flux(figure, [left, right], [before, after], Stretch.of(before))
-    left.set_title(f"{name}: {len(node.attrs['cells'])} skycells, stitched")
+    count = len(node.attrs["cells"])
+    left.set_title(f"{name}: {count} skycell{'s' if count > 1 else ''}, stitched")
     right.set_title(f"convolved, sigma {_width(node)}")
     return figure
 
