@@ -85,7 +85,7 @@ class Lock:
 
     def _break_if_stale(self) -> None:
         """Remove a dead holder's lock, one process at a time: whoever looked before another's turn looks again."""
-        self._refuse_if_alive()
+        self._refuse_if_alive(_read(self.path))
         guard = self.path.with_name(f"{self.path.name}.breaking")
         try:
             os.close(os.open(guard, os.O_CREAT | os.O_EXCL))
@@ -95,13 +95,14 @@ class Lock:
             time.sleep(0.05)
             return
         try:
-            self._refuse_if_alive()
-            self.path.unlink(missing_ok=True)
+            holder = _look(self.path)
+            if holder is not None:  # gone already: what is there by now is somebody's own
+                self._refuse_if_alive(holder)
+                self.path.unlink(missing_ok=True)
         finally:
             guard.unlink(missing_ok=True)
 
-    def _refuse_if_alive(self) -> None:
-        holder = _read(self.path)
+    def _refuse_if_alive(self, holder: dict[str, Any]) -> None:
         if alive(holder, self.path):
             raise RunLocked(
                 f"{self.path.parent}: being written by process {holder.get('pid')} on {holder.get('host')}"
@@ -156,8 +157,15 @@ def _age(path: Path) -> float:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    return _look(path) or {}
+
+
+def _look(path: Path) -> dict[str, Any] | None:
+    """Return what a lock file says: nothing of a damaged one, None where there is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
         return {}
     return found if isinstance(found, dict) and {"host", "pid", "started"} <= found.keys() else {}
