@@ -87,7 +87,8 @@ def open_run(directory: RunDirectory, work: Work, plan: Plan, submitted: Mapping
         template.make(directory, work)
     if changes:
         source = work.graph.source if work.graph else None
-        more = {"plan": plan.as_json(), "blocks": len(work.blocks), "submitted": dict(submitted)}
+        grids = [{"label": one.label, "dims": one.dims, "numblocks": one.numblocks} for one in work.grids]
+        more = {"plan": plan.as_json(), "blocks": len(work.blocks), "grids": grids, "submitted": dict(submitted)}
         directory.write(work.identity, source=source, **more)
     restored = template.restore(directory)
     if died(state):
