@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +27,16 @@ _collected: ContextVar[list[Note] | None] = ContextVar("lensflow_notes", default
 
 @dataclass(frozen=True)
 class Note:
-    """Something a user must hear of: its kind, one sentence, and details that fit into JSON."""
+    """Something a user must hear of: kind, one sentence, details that fit into JSON, and where and when it was said.
+
+    ``worker`` is an address, "" outside workers; ``made`` is in seconds since 1970, by the worker's clock.
+    """
 
     kind: str
     message: str
     fields: dict[str, Any] = field(default_factory=dict)
+    worker: str = ""
+    made: float = field(default_factory=time.time, compare=False)
 
 
 def note(kind: str, message: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
@@ -73,8 +79,13 @@ def _send(one: Note) -> bool:
     except ValueError:
         return False
     key = worker.get_current_task()
-    worker.log_event(TOPIC, {"key": key, "kind": one.kind, "message": one.message, "fields": plain(one.fields)})
+    worker.log_event(TOPIC, {"key": key, **plain(asdict(replace(one, worker=worker.address)))})
     return True
+
+
+def received(message: dict[str, Any]) -> Note:
+    """Return the note that a message of the topic carries."""
+    return Note(**{one.name: message[one.name] for one in fields(Note)})
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - any JSON value

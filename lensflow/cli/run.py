@@ -40,6 +40,7 @@ def plan(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 - 
     if _wants_help(context):
         return
     job = jobs.parse(context.args)
+    jobs.enlarged(job.settings, None)
     found = plans.plan(job.graph(**job.arguments), threads=_threads(job.settings))
     emit(found.as_json(), str(found), as_json=json)
     found.check(_memory(job.settings))
@@ -56,7 +57,7 @@ def submit(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 
     job = jobs.parse(context.args)
     if job.settings.out is None:
         raise BadOption("say where to write with --out STORE.zarr")
-    _run(job.graph(**job.arguments), job.settings, as_json=json)
+    _run(job.graph(**job.arguments), jobs.enlarged(job.settings, None), as_json=json)
 
 
 def resume(
@@ -71,6 +72,7 @@ def resume(
     graph = load_graph(identity.graph)
     submitted = directory.describe().get("submitted", {})
     settings = dataclasses.replace(jobs.resumed(context.args, submitted, os.environ), out=directory.out)
+    settings = jobs.enlarged(settings, directory.state().memory_limit)
     _run(graph(**identity.arguments), settings, as_json=json, failed_only=failed_only)
 
 

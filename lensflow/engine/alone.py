@@ -1,29 +1,43 @@
-"""Run one block in this process: ``python -m lensflow.engine.alone ORDER ANSWER`` (see quarantine.run_alone)."""
+"""Run one block in this process: ``python -m lensflow.engine.alone FOLDER`` (see isolate.run_alone)."""
 
+import faulthandler
 import resource
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import dask
+from dask.callbacks import Callback
 
 from lensflow import events
 
 
-def main(order: Path, answer: Path) -> None:
-    """Compute the tasks of an order file and write record, notes and error to the answer file."""
+def main(folder: Path) -> None:
+    """Compute the tasks of ``folder/order`` and write record, notes and error to ``folder/answer``."""
+    faulthandler.enable()  # a crash says where it happened
+    faulthandler.register(signal.SIGUSR1)  # so does a process that hangs, when it is asked
+
+    def begun(key: Any, *_: object) -> None:  # noqa: ANN401 - a Dask key
+        (folder / "task").write_text(str(key), encoding="utf-8")
+
+    def ended(*_: object) -> None:
+        (folder / "task").write_text("", encoding="utf-8")
+
     record, error = None, None
     with events.collect() as notes:
         try:
-            tasks, key, memory_limit = cloudpickle.loads(order.read_bytes())
-            if memory_limit:
-                resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
-            record = dask.get(tasks, key)
+            tasks, key, memory = cloudpickle.loads((folder / "order").read_bytes())
+            if memory:
+                resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+            with Callback(pretask=begun, posttask=ended):
+                record = dask.get(tasks, key)
         except Exception as raised:  # noqa: BLE001 - carried to the driver, which raises it
             error = _fit_to_travel(raised)
-    draft = answer.with_suffix(".part")
+    draft = folder / "answer.part"
     draft.write_bytes(cloudpickle.dumps((record, notes, error)))
-    draft.replace(answer)
+    draft.replace(folder / "answer")
 
 
 def _fit_to_travel(error: Exception) -> Exception:
@@ -36,4 +50,4 @@ def _fit_to_travel(error: Exception) -> Exception:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

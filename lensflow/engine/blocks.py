@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import xarray as xr
@@ -14,7 +14,7 @@ import xarray as xr
 from lensflow.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Chunks = tuple[tuple[int, ...], ...]
 
@@ -176,3 +176,8 @@ def _check(name: str, variable: xr.Variable) -> None:
             raise BadInput(
                 f"variable {name!r} is lazy and asks for the encoding {key}: scale the values in the graph instead"
             )
+
+
+def described(grids: Iterable[Grid]) -> list[dict[str, Any]]:
+    """Return grids as JSON: label, dimensions and blocks along each."""
+    return [{"label": one.label, "dims": one.dims, "numblocks": one.numblocks} for one in grids]

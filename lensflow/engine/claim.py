@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lensflow.engine import template
+from lensflow.engine.blocks import described
 from lensflow.engine.journal import Log, State
 from lensflow.engine.lock import Lock, holder_of
 from lensflow.engine.verify import died, recheck
@@ -87,8 +88,12 @@ def open_run(directory: RunDirectory, work: Work, plan: Plan, submitted: Mapping
         template.make(directory, work)
     if changes:
         source = work.graph.source if work.graph else None
-        grids = [{"label": one.label, "dims": one.dims, "numblocks": one.numblocks} for one in work.grids]
-        more = {"plan": plan.as_json(), "blocks": len(work.blocks), "grids": grids, "submitted": dict(submitted)}
+        more = {
+            "plan": plan.as_json(),
+            "blocks": len(work.blocks),
+            "grids": described(work.grids),
+            "submitted": dict(submitted),
+        }
         directory.write(work.identity, source=source, **more)
     restored = template.restore(directory)
     if died(state):

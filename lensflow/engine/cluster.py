@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import socket
 import warnings
 from contextlib import contextmanager
@@ -16,11 +15,14 @@ import yaml
 from distributed import Client
 
 from lensflow import share
+from lensflow.engine.logs import quiet
 from lensflow.engine.params import nearest
 from lensflow.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+LARGE = "large"  # the Dask resource of workers that take blocks for which memory was short elsewhere
 
 
 def profiles() -> dict[str, Path]:
@@ -116,15 +118,9 @@ def _class(dotted: str) -> Any:  # noqa: ANN401 - a Dask cluster class
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Dask's own chatter (busy dashboard port, workers leaving) out of the live display."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
-            yield
-    finally:
-        logger.setLevel(level)
+    with quiet(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
+        yield
 
 
 def probe(client: Client, tasks: object) -> None:
@@ -163,3 +159,9 @@ def worker_memory(client: Client) -> int | None:
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     limits = [one["memory_limit"] for one in workers if one.get("memory_limit")]
     return min(limits) if limits else None
+
+
+def has_large(client: Client) -> bool:
+    """Whether there are workers that take blocks for which memory was short elsewhere."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return any(LARGE in (one.get("resources") or {}) for one in workers)

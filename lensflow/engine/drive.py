@@ -4,74 +4,40 @@ from __future__ import annotations
 
 import heapq
 import queue
-import sys
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from dask.highlevelgraph import HighLevelGraph
+from dask.utils import key_split
 
 from lensflow import events
-from lensflow.engine.cluster import slots
-from lensflow.engine.quarantine import Failure, Interrupted, Policy, run_alone
-from lensflow.engine.tasks import sharing
+from lensflow.engine.cluster import LARGE, has_large, slots
+from lensflow.engine.failure import Failure, Memory, Refused, TookTooLong
+from lensflow.engine.flight import Attempt, Flight
+from lensflow.engine.hang import Watchdog
+from lensflow.engine.isolate import Interrupted
+from lensflow.engine.sickbay import Sickbay
+from lensflow.engine.topics import listening
+from lensflow.engine.watch import timings
 from lensflow.errors import LensflowError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from distributed import Client, Future
 
     from lensflow.engine.blocks import Block
+    from lensflow.engine.hang import Overdue
+    from lensflow.engine.logs import Words
+    from lensflow.engine.quarantine import Policy, Verdict
     from lensflow.engine.tasks import TaskGraph
+    from lensflow.engine.terms import Interrupt, Listener, Terms
 
 SLOTS_KNOWN = 10.0  # s that the number of worker threads is taken for known
 TICK = 0.2  # s the loop waits for news before it looks at its timers and at the interrupt flag
-
-
-class Listener(Protocol):
-    """Who hears of what happens to blocks: the journal, the progress display."""
-
-    def done(self, block: Block, record: dict[str, Any], attempts: int) -> None:
-        """Hear that a block is written."""
-
-    def retried(self, block: Block, failure: Failure, attempt: int, wait: float) -> None:
-        """Hear that a block failed and will be tried again after ``wait`` seconds."""
-
-    def given_up(self, block: Block, failure: Failure, attempts: int) -> None:
-        """Hear that a block failed for good."""
-
-    def noted(self, kind: str, message: str, fields: dict[str, Any]) -> None:
-        """Hear what science code had to say."""
-
-    def tick(self, in_flight: int, slots: int) -> None:
-        """Hear that time has passed."""
-
-
-class Interrupt:
-    """How often the user has asked to stop: once drains, twice stops at once."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self, *_: object) -> None:
-        """Count one request, and say what follows; fits ``signal.signal``."""
-        self.count += 1
-        following = "stopping at once" if self.count > 1 else "finishing the blocks in flight; once more stops at once"
-        sys.stderr.write(f"\ninterrupted: {following}\n")
-
-
-@dataclass
-class Attempt:
-    """A block on its way: its place in the order and how often it has failed."""
-
-    place: int
-    block: Block
-    failures: int = 0
-    future: Future | None = None
 
 
 @dataclass
@@ -82,63 +48,68 @@ class Drive:
     ----------
     client, graph, blocks
         Where, what, and in which order.
-    listener, policy, interrupt
-        Who hears of it, when to give up, and whether to stop.
-    window
-        Blocks in flight at most.
-    batch
-        Blocks sent together at most; large ones go one by one, so that workers keep to their order.
-    memory_limit
-        Bytes for a block that is run alone, None for no limit.
+    run
+        Name of the run.
+    listener, policy, interrupt, terms
+        Who hears of it, when to give up, whether to stop, and how it is driven.
+    words
+        What Dask has said.
     """
 
     client: Client
     graph: TaskGraph
     blocks: Sequence[Block]
+    run: str
     listener: Listener
     policy: Policy
     interrupt: Interrupt
-    window: int
-    batch: int = 1
-    memory_limit: int | None = None
-    strict: bool = False
+    terms: Terms
+    words: Words
     _news: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
     _fresh: deque[Attempt] = field(default_factory=deque)
-    _active: dict[Hashable, Attempt] = field(default_factory=dict)
     _later: list[tuple[float, int, Attempt]] = field(default_factory=list)
-    _held: dict[Hashable, Future] = field(default_factory=dict)
-    _finished: set[int] = field(default_factory=set)
-    _last: dict[Hashable, int] = field(default_factory=dict)
-    _release_after: dict[int, list[Hashable]] = field(default_factory=dict)
-    _alone: int = 0
+    _refused: dict[Hashable, Failure] = field(default_factory=dict)
     _over: bool = False
     _slots_known: int = 0
     _slots_known_until: float = 0.0
 
-    def run(self) -> None:
+    def __post_init__(self) -> None:
+        self._flight = Flight(self.client, self.graph, self.blocks, self.run, self._put("block"))
+        self._watchdog = Watchdog(self.terms.timeout)
+        self._sickbay = Sickbay(self.client, self.graph, self.terms.memory, self._put("alone"))
+
+    def _put(self, kind: str) -> Callable[[Any], None]:
+        """Return a function that queues news of a kind; other threads call it."""
+        return lambda what: self._news.put((kind, what))
+
+    def _heard(self, kind: str, event: tuple[float, Any]) -> None:
+        self._news.put((kind, event[1]))
+
+    def drive(self) -> None:
         """Return when every block is written or given up, or when an interrupt has been obeyed.
 
         Raises
         ------
         LensflowError
-            If the scheduler is gone, or in strict mode at the first note.
+            If the scheduler is gone.
         """
-        self._last = sharing(self.graph, self.blocks)
-        for key, place in self._last.items():
-            self._release_after.setdefault(place, []).append(key)
         self._fresh = deque(Attempt(place, block) for place, block in enumerate(self.blocks))
-        self.client.subscribe_topic(events.TOPIC, self._heard)
-        try:
-            with ThreadPoolExecutor(1, thread_name_prefix="lensflow-alone") as self._executor, self._ending():
-                while self._fresh or self._active or self._later or self._alone:
-                    if self.interrupt.count == 0:
-                        self._fill()
-                    elif self.interrupt.count > 1 or not (self._active or self._alone) or self._slots() == 0:
-                        break
-                    self._collect()
-        finally:
-            self.client.unsubscribe_topic(events.TOPIC)
-            self._let_go()
+        with ExitStack() as stack:
+            stack.callback(self._flight.let_go)
+            for topic, kind in ((events.TOPIC, "note"), (timings(self.run), "timings")):
+                stack.enter_context(listening(self.client, topic, partial(self._heard, kind)))
+            stack.enter_context(self._sickbay.open(self._stopping))
+            stack.enter_context(self._ending())
+            while self._fresh or self._under_way or self._later:
+                if self.interrupt.count == 0:
+                    self._fill()
+                elif self.interrupt.count > 1 or not self._under_way or self._slots() == 0:
+                    break
+                self._collect()
+
+    @property
+    def _under_way(self) -> int:
+        return len(self._flight.active) + self._sickbay.patients
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
@@ -148,42 +119,40 @@ class Drive:
         finally:
             self._over = True
 
+    def _stopping(self) -> bool:
+        return self.interrupt.count > 1 or self._over
+
     @property
     def complete(self) -> bool:
         """Whether every block has been written or given up."""
-        return len(self._finished) == len(self.blocks)
+        return self._flight.finished == len(self.blocks)
 
     def _fill(self) -> None:
         """Submit what may be tried again by now, then fresh blocks in order, until the window is full."""
-        while room := max(0, self.window - len(self._active) - self._alone):
+        while room := max(0, self.terms.window - self._under_way):
             if self._later and self._later[0][0] <= time.monotonic():
                 self._submit([heapq.heappop(self._later)[2]])
             elif self._fresh:
-                count = min(room, self.batch, len(self._fresh))
+                count = min(room, self.terms.batch, len(self._fresh))
                 self._submit([self._fresh.popleft() for _ in range(count)])
             else:
                 return
 
     def _submit(self, attempts: Sequence[Attempt]) -> None:
-        """Send the tasks of some blocks that are not there yet; take hold of what later blocks need as well."""
-        keys = [self.graph.key(attempt.block) for attempt in attempts]
-        first, last = attempts[0].place, attempts[-1].place
-        self._drop_broken()
-        needed = self.graph.cut(keys, self._held)
-        shared = [key for key in needed if self._last.get(key, -1) > last and self._last[key] not in self._finished]
-        # A HighLevelGraph is sent as it is; of a plain dict Dask would hash every task first, 2 ms a block.
-        layer = HighLevelGraph({"blocks": needed}, {"blocks": set()})
-        futures = self.client.get(layer, [*keys, *shared], sync=False, priority=-first)
-        self._held.update(zip(shared, futures[len(keys) :], strict=True))
-        for key, attempt, future in zip(keys, attempts, futures, strict=False):
-            attempt.future = future
-            self._active[key] = attempt
-            future.add_done_callback(lambda done: self._news.put(("block", done)))
+        """Send blocks to the workers, but for those that would repeat what this run refuses."""
+        accepted = [one for one in attempts if not self._repeats(one)]
+        if accepted:
+            self._flight.send(accepted, {LARGE: 1} if accepted[0].how == "large" else None)
 
-    def _drop_broken(self) -> None:
-        """Forget shared results that failed or were lost, so that they are computed anew."""
-        for key in [key for key, one in self._held.items() if one.status not in {"pending", "finished"}]:
-            self._held.pop(key).release()
+    def _repeats(self, attempt: Attempt) -> bool:
+        """Fail a block that needs a result about which something was noted that this run refuses."""
+        if not self._refused:
+            return False
+        needed = self.graph.cut([self.graph.key(attempt.block)])
+        failure = next((found for key, found in self._refused.items() if key in needed), None)
+        if failure is not None:
+            self._fail(attempt, failure)
+        return failure is not None
 
     def _collect(self) -> None:
         """Wait a tick for news and act on all there is."""
@@ -198,7 +167,7 @@ class Drive:
         except queue.Empty:
             pass
         self._settle(finished)
-        self.listener.tick(len(self._active) + self._alone, self._slots())
+        self.listener.tick([one.block for one in self._flight.active.values()], self._slots())
 
     def _slots(self) -> int:
         """Return the worker threads there are now, asked for once in a while: it is a round trip."""
@@ -209,11 +178,14 @@ class Drive:
         return self._slots_known
 
     def _take(self, kind: str, what: Any, finished: list[Future]) -> None:  # noqa: ANN401 - tagged by kind
-        if kind == "block":  # of an attempt that still counts
-            if what.key in self._active and self._active[what.key].future is what:
+        if kind == "block":
+            if self._flight.counts(what):
                 finished.append(what)
         elif kind == "note":
-            self._pass_on(what)
+            if what["key"] in self.graph.tasks:  # else of another run on the same cluster
+                self._note(events.received(what), what["key"])
+        elif kind == "timings":
+            self._timed(what)
         else:
             self._settle_alone(*what)
 
@@ -221,90 +193,99 @@ class Drive:
         """Journal what is done before anything is said of what is not."""
         good = [one for one in futures if one.status == "finished"]
         records = self.client.gather({one.key: one for one in good}, errors="skip") if good else {}
-        attempts = [(future, self._active.pop(future.key)) for future in futures]
+        attempts = [(future, self._flight.active.pop(future.key)) for future in futures]
         for future, attempt in attempts:
             if future.key in records:
-                self._succeed(attempt, records[future.key])
+                self._succeed(attempt, records[future.key].item())
         for future, attempt in attempts:
             if future.status == "error":
-                self._fail(attempt, Failure.of(future.exception(), future.traceback()))
+                self._fail(attempt, self._sickbay.diagnose(future, self.words))
             elif future.key not in records:
                 self._lose(attempt, str(future.status))
             future.release()
 
     def _lose(self, attempt: Attempt, status: str) -> None:
         """Send a block again that the scheduler has lost: no fault of the block, and not counted as one."""
-        wait = self.policy.wait(1)
-        self.listener.retried(attempt.block, Failure(OSError(f"the scheduler lost it ({status})"), ""), 0, wait)
-        heapq.heappush(self._later, (time.monotonic() + wait, attempt.place, attempt))
+        failure = Failure(OSError(f"the scheduler lost it ({status})"), "", "raised")
+        self._wait(attempt, failure, self.policy.wait(1))
 
-    def _succeed(self, attempt: Attempt, record: Any) -> None:  # noqa: ANN401 - the wrapped record of write_block
-        self.listener.done(attempt.block, record.item(), attempt.failures + 1)
-        self._finish(attempt)
+    def _succeed(self, attempt: Attempt, record: dict[str, Any]) -> None:
+        if attempt.refused is not None:  # only now: what is blanked before it is written would be written after
+            self._fail(attempt, attempt.refused)
+            return
+        self.listener.done(attempt.block, record, attempt.failures + 1)
+        self._flight.finish(attempt)
 
     def _fail(self, attempt: Attempt, failure: Failure) -> None:
         attempt.failures += 1
-        verdict = self.policy.judge(failure, attempt.failures)
+        attempt.tried.append({"t": round(time.time(), 3), "how": attempt.how, **failure.summary})
+        large = attempt.how == "alone" and has_large(self.client)
+        verdict = self.policy.judge(failure, attempt.failures, attempt.how, large=large)
         if verdict == "quarantine":
-            self.listener.given_up(attempt.block, failure, attempt.failures)
-            self._finish(attempt)
+            self.listener.given_up(attempt, failure)
+            self._flight.finish(attempt)
         elif verdict == "stop":
             raise OutputError(
                 f"block {attempt.block.id} cannot be written ({failure.error}); make room and resume the run"
             )
         elif verdict == "isolate":
-            self.listener.retried(attempt.block, failure, attempt.failures, 0.0)
-            self._run_alone(attempt)
+            attempt.how = "alone"
+            self.listener.retried(attempt, failure, verdict, 0.0)
+            self._sickbay.admit(attempt, self._watchdog)
+        elif verdict == "enlarge":
+            attempt.how = "large"
+            self._wait(attempt, failure, 0.0, verdict)
         else:
-            wait = self.policy.wait(attempt.failures)
-            self.listener.retried(attempt.block, failure, attempt.failures, wait)
-            heapq.heappush(self._later, (time.monotonic() + wait, attempt.place, attempt))
+            attempt.how = "worker"
+            self._wait(attempt, failure, self.policy.wait(attempt.failures))
 
-    def _run_alone(self, attempt: Attempt) -> None:
-        key = self.graph.key(attempt.block)
-        self._alone += 1
-        job = self._executor.submit(run_alone, self.graph.cut([key]), key, self.memory_limit, self._stopping)
-        job.add_done_callback(lambda done: self._news.put(("alone", (attempt, done))))
-
-    def _stopping(self) -> bool:
-        return self.interrupt.count > 1 or self._over
+    def _wait(self, attempt: Attempt, failure: Failure, seconds: float, verdict: Verdict = "retry") -> None:
+        """Try a block again after a while."""
+        self.listener.retried(attempt, failure, verdict, seconds)
+        heapq.heappush(self._later, (time.monotonic() + seconds, attempt.place, attempt))
 
     def _settle_alone(self, attempt: Attempt, job: Any) -> None:  # noqa: ANN401 - a concurrent.futures.Future
-        self._alone -= 1
+        self._sickbay.discharge()
         error = job.exception()
         if error is None:
             record, notes = job.result()
-            for one in notes:
-                self._note(one.kind, one.message, one.fields)
+            for note in notes:
+                self._note(note)
+                if self.terms.refuse(note.kind):
+                    attempt.refused = _refusal(note)
             self._succeed(attempt, record)
         elif not isinstance(error, Interrupted):
-            self._fail(attempt, Failure.of(error, error.__traceback__))
+            memory = Memory(None, self.terms.memory)
+            self._fail(attempt, Failure.of(error, error.__traceback__, where="alone", memory=memory))
 
-    def _finish(self, attempt: Attempt) -> None:
-        self._finished.add(attempt.place)
-        for key in self._release_after.get(attempt.place, ()):
-            if key in self._held:
-                self._held.pop(key).release()
+    def _note(self, note: events.Note, key: Hashable = None) -> None:
+        self.listener.noted(note)
+        if key is not None and self.terms.refuse(note.kind):
+            self._refused[key] = _refusal(note)
+            for attempt in self._flight.waiting_for(str(key)):
+                attempt.refused = self._refused[key]
 
-    def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
-        """Receive a note in the client's own thread."""
-        self._news.put(("note", event[1]))
+    def _timed(self, batch: dict[str, Any]) -> None:
+        """Learn how long tasks take, and find those that do not end."""
+        self._sickbay.memory.update(batch["memory"])
+        for stage, _, _, seconds in batch["rows"]:
+            self._watchdog.learn(batch["stages"][stage], seconds)
+        running = [(worker, key_split(key), str(key), seconds) for worker, key, seconds in batch["running"]]
+        for overdue in self._watchdog.overdue(running):
+            if self._sickbay.free_to_restart(overdue.worker):
+                self._rescue(overdue)
 
-    def _pass_on(self, message: dict[str, Any]) -> None:
-        if message["key"] not in self.graph.tasks:
-            return  # another run on the same cluster
-        self._note(message["kind"], message["message"], message["fields"])
+    def _rescue(self, overdue: Overdue) -> None:
+        """Take the blocks that wait for a task that does not end, restart its worker, and try each block alone."""
+        blocks = self._flight.abandon(overdue.key)  # first: another worker would take the task up
+        self._sickbay.restart(overdue.worker)
+        self.listener.hung(overdue, [one.block for one in blocks])
+        error = TookTooLong(f"its task {overdue.key} ran for {overdue.seconds:.0f} s, limit {overdue.limit:g} s")
+        for attempt in blocks:
+            memory = self._sickbay.memory_of(overdue.worker)
+            words = self.words.about(overdue.worker)
+            self._fail(attempt, Failure.of(error, None, where=overdue.worker, words=words, memory=memory))
 
-    def _note(self, kind: str, message: str, fields: dict[str, Any]) -> None:
-        self.listener.noted(kind, message, fields)
-        if self.strict:
-            raise LensflowError(f"strict: {message}")
 
-    def _let_go(self) -> None:
-        futures = [*self._held.values(), *(one.future for one in self._active.values() if one.future)]
-        if self._active and self.client.status == "running":
-            self.client.cancel([one.future for one in self._active.values() if one.future], force=True)
-        for one in futures:
-            one.release()
-        self._held.clear()
-        self._active.clear()
+def _refusal(note: events.Note) -> Failure:
+    return Failure.of(Refused(f"strict: {note.message}"), None, where=note.worker)

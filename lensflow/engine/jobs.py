@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import psutil
 import yaml
 from dask.utils import parse_bytes
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PREFIX = "LENSFLOW_"
+MULTIPLE = re.compile(r"x(\d+(?:\.\d+)?)")  # of the memory that a worker had before
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Settings:
     memory: str | None
     on_error: Literal["quarantine", "raise"]
     retries: int
-    strict: bool
+    timeout: float | None
+    strict: bool | tuple[str, ...]
     accept_changes: bool
     window: int | None
 
@@ -49,7 +53,7 @@ class Settings:
     @property
     def run_options(self) -> dict[str, Any]:
         """The keyword options of :func:`lensflow.run`."""
-        names = ("on_error", "retries", "strict", "accept_changes", "window")
+        names = ("on_error", "retries", "timeout", "strict", "accept_changes", "window")
         return {name: getattr(self, name) for name in names}
 
 
@@ -61,7 +65,8 @@ def settings(
     memory: str | None = None,
     on_error: Literal["quarantine", "raise"] = "quarantine",
     retries: int = 3,
-    strict: bool = False,
+    timeout: float | None = None,
+    strict: bool | tuple[str, ...] = False,
     accept_changes: bool = False,
     window: int | None = None,
 ) -> Settings:
@@ -76,13 +81,17 @@ def settings(
     workers
         Worker processes, instead of the profile's.
     memory
-        Memory of a worker, such as 8GiB, instead of the profile's.
+        Memory of a worker, such as 8GiB, instead of the profile's; with resume also x2: twice that of the last session.
     on_error
         Go on without a block that fails for good, or stop at the first.
     retries
-        Attempts after the first for errors that may pass (I/O, lost workers, memory).
+        Attempts after the first for errors that may pass (I/O).
+    timeout
+        Seconds that a task of a block may take before its worker is started anew and the block run alone; the default
+        is learned: ten times the longest of its kind, two minutes at least.
     strict
-        Stop at the first note on the input (a corrupt file, say) instead of recording it.
+        Fail the blocks about which something is noted (a corrupt file, say) instead of only recording it: all notes,
+        or those of some kinds with --strict=KIND,KIND.
     accept_changes
         Go on with a run although source, arguments, version or inputs have changed.
     window
@@ -91,12 +100,45 @@ def settings(
     for name, value, least in (("workers", workers, 1), ("window", window, 1), ("retries", retries, 0)):
         if value is not None and value < least:
             raise BadOption(f"--{name}: found {value}, expected at least {least}")
-    if memory is not None:
+    if timeout is not None and not timeout > 0:
+        raise BadOption(f"--timeout: found {timeout:g}, expected more than 0 seconds")
+    if memory is not None and not MULTIPLE.fullmatch(memory):
         try:
             parse_bytes(memory)
         except ValueError as error:
             raise BadOption(f"--memory: found {memory!r}, expected bytes with a unit, such as 8GiB") from error
-    return Settings(out, cluster, workers, memory, on_error, retries, strict, accept_changes, window)
+    return Settings(out, cluster, workers, memory, on_error, retries, timeout, strict, accept_changes, window)
+
+
+def enlarged(settings: Settings, last: int | None) -> Settings:
+    """Return settings in which a memory such as ``x2`` is spelled out.
+
+    Parameters
+    ----------
+    settings
+        As given.
+    last
+        Bytes a worker had in the run's last session, None if it had no limit or there was none.
+
+    Raises
+    ------
+    BadOption
+        If nothing is known that could be multiplied, or this machine has not as much.
+    """
+    if settings.memory is None or not (found := MULTIPLE.fullmatch(settings.memory)):
+        return settings
+    if last is None:
+        raise BadOption(f"--memory {settings.memory}: the run has no earlier memory limit to multiply; give bytes")
+    wanted, there = int(float(found[1]) * last), psutil.virtual_memory().total
+    if settings.cluster != "local":
+        return replace(settings, memory=str(wanted))
+    if wanted > there:
+        raise BadOption(
+            f"--memory {settings.memory}: {wanted / 2**30:.1f} GiB a worker, and this machine has {there / 2**30:.1f};"
+            " use a larger one with --cluster"
+        )
+    most = max(1, there // wanted)  # fewer workers, so that together they fit the machine
+    return replace(settings, memory=str(wanted), workers=min(settings.workers or psutil.cpu_count() or 1, most))
 
 
 ENGINE = Parameters.of_function(settings, "lensflow")

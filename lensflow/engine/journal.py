@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from lensflow.errors import OutputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -43,11 +45,29 @@ class Log:
         os.close(self._file)
 
     def append(self, event: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
-        """Add one line: the time, the event and its fields."""
+        """Add one line: the time, the event and its fields.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written; then nothing of it is.
+        """
         line = json.dumps({"t": round(time.time(), 3), "event": event, **fields}, allow_nan=False) + "\n"
-        rest = memoryview(line.encode())
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+        try:
+            self._write(line.encode())
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be written ({error.strerror}); make room there and resume the run"
+            ) from error
+
+    def _write(self, line: bytes) -> None:
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError:
+            _cut_torn_line(self._file)
+            raise
         if time.monotonic() - self._synced > SYNC:
             os.fsync(self._file)
             self._synced = time.monotonic()
@@ -108,6 +128,12 @@ class State:
     quarantined: dict[str, dict[str, Any]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     sessions: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def memory_limit(self) -> int | None:
+        """Bytes a worker had in the last session, None without a limit."""
+        limit: int | None = self.sessions[-1].get("memory_limit") if self.sessions else None
+        return limit
 
 
 def fold(path: Path) -> State:

@@ -1,4 +1,4 @@
-"""What hears of blocks while they run: writes the journal and the events, counts, and keeps the display fresh."""
+"""What hears of blocks while they run: writes the journal and the events, counts, keeps display and dashboard fresh."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import journal as journals
-from lensflow.engine.cluster import slots
+from lensflow.engine.cluster import slots, worker_memory
 from lensflow.errors import BlockFailed
 from lensflow.events import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from distributed import Client
 
     from lensflow.engine.blocks import Block
+    from lensflow.engine.broadcast import Broadcast
+    from lensflow.engine.failure import Failure
+    from lensflow.engine.flight import Attempt
+    from lensflow.engine.hang import Overdue
     from lensflow.engine.journal import Log
     from lensflow.engine.progress import Display
-    from lensflow.engine.quarantine import Failure
+    from lensflow.engine.quarantine import Verdict
     from lensflow.engine.rundir import RunDirectory
+    from lensflow.engine.stopwatch import Stopwatch
+    from lensflow.events import Note
+
+NEXT = {"retry": "worker", "isolate": "alone", "enlarge": "large"}
 
 
 @dataclass
@@ -35,6 +43,10 @@ class Recorder:
         The two logs.
     display
         The live line.
+    broadcast
+        What the dashboard hears.
+    stopwatch
+        Keeps what tasks took.
     blank
         Puts fill values where a block would be.
     raising
@@ -44,6 +56,8 @@ class Recorder:
     journal: Log
     events: Log
     display: Display
+    broadcast: Broadcast
+    stopwatch: Stopwatch
     blank: Callable[[Block], None]
     raising: bool = False
     _told: set[str] = field(default_factory=set)
@@ -63,6 +77,7 @@ class Recorder:
             pid=os.getpid(),
             workers=len(client.nthreads()),
             threads=slots(client),
+            memory_limit=worker_memory(client),
             dashboard=client.dashboard_link,
             pending=pending,
             total=total,
@@ -73,6 +88,7 @@ class Recorder:
     def end(self, outcome: str, seconds: float) -> None:
         """Record how the driver ended."""
         self.journal.append("end", outcome=outcome, seconds=round(seconds, 3))
+        self.broadcast.end(outcome)
 
     def failed(self, error: Exception) -> None:
         """Record what ended the run."""
@@ -81,14 +97,23 @@ class Recorder:
     def done(self, block: Block, record: dict[str, Any], attempts: int) -> None:
         """Journal a written block."""
         self.journal.append("done", block=block.id, attempts=attempts, **record)
+        self.broadcast.add("done", [block.id, record["seconds"], block.nbytes])
         self.display.done += 1
         self.display.pace.beat()
 
-    def retried(self, block: Block, failure: Failure, attempt: int, wait: float) -> None:
+    def retried(self, attempt: Attempt, failure: Failure, verdict: Verdict, wait: float) -> None:
         """Record a failure that is not the last word."""
-        self.events.append("retry", block=block.id, attempt=attempt, wait=round(wait, 3), **failure.as_json())
+        self.events.append(
+            "retry",
+            block=attempt.block.id,
+            attempt=attempt.failures,
+            wait=round(wait, 3),
+            next=NEXT[verdict],
+            **failure.as_json(),
+        )
+        self.broadcast.add("retried", attempt.block.id)
 
-    def given_up(self, block: Block, failure: Failure, attempts: int) -> None:
+    def given_up(self, attempt: Attempt, failure: Failure) -> None:
         """Quarantine a block: fill values in the store, the reason in the journal.
 
         Raises
@@ -96,26 +121,37 @@ class Recorder:
         BlockFailed
             If the run is to stop at the first failure.
         """
+        block = attempt.block
         if self.raising:  # the block stays pending: the next run tries it again
             self.events.append("error", kind="BlockFailed", block=block.id, **failure.as_json())
             raise BlockFailed(f"block {block.id} failed: {failure.error}") from failure.error
         self.blank(block)
-        self.journal.append("quarantined", block=block.id, attempts=attempts, **failure.as_json())
+        self.journal.append(
+            "quarantined", block=block.id, attempts=attempt.failures, tried=attempt.tried, **failure.as_json()
+        )
+        self.broadcast.add("quarantined", [block.id, f"{failure.exception}: {failure.error}"])
         self.display.failed += 1
 
-    def noted(self, kind: str, message: str, fields: dict[str, Any]) -> None:
+    def noted(self, note: Note) -> None:
         """Record a note once, however often the work that made it was redone."""
-        told = {"kind": str(kind), "message": str(message), "fields": plain(fields)}
+        told = {"kind": str(note.kind), "message": str(note.message), "fields": plain(note.fields)}
         if _text(told) in self._told:
             return
         self._told.add(_text(told))
-        self.events.append("note", **told)
+        self.events.append("note", **told, worker=note.worker, made=round(note.made, 3))
+        self.broadcast.add("notes", [told["kind"], told["message"]])
         self.display.notes += 1
 
-    def tick(self, in_flight: int, slots: int) -> None:
-        """Refresh the live line; workers come and go."""
+    def hung(self, overdue: Overdue, blocks: Sequence[Block]) -> None:
+        """Record that a worker is started anew because a task on it does not end."""
+        self.events.append("worker", worker=overdue.worker, what="hung", blocks=[one.id for one in blocks])
+
+    def tick(self, active: Sequence[Block], slots: int) -> None:
+        """Refresh the live line and the dashboard; workers come and go."""
         self.display.pace.slots = max(1, slots)
-        self.display.refresh(in_flight)
+        self.display.refresh(len(active))
+        self.stopwatch.write()
+        self.broadcast.tick([one.id for one in active], self.display.pace.rate(), self.display.left())
 
 
 def _text(note: Mapping[str, Any]) -> str:

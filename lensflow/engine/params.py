@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 REQUIRED = inspect.Parameter.empty
+SWITCHES = {"true", "false", "1", "0", "yes", "no", "on", "off"}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -52,8 +53,8 @@ class Parameter:
 
     @property
     def is_flag(self) -> bool:
-        """Whether it is a boolean, spelled ``--name`` and ``--no-name``."""
-        return self.annotation is bool
+        """Whether it is, or may be, a boolean, spelled ``--name`` and ``--no-name``; other values follow an ``=``."""
+        return bool in self._alternatives()
 
     @property
     def is_sequence(self) -> bool:
@@ -90,6 +91,8 @@ class Parameter:
         alternatives = self._alternatives()
         if NoneType in alternatives and word.lower() in {"none", "null"}:
             return None
+        if self.is_sequence and self.is_flag and word.lower() in SWITCHES:
+            return word
         if self.is_sequence:
             parts = [part.strip() for part in word.split(",") if part.strip()]
             items = [one for kind in alternatives for one in get_args(kind)]

@@ -54,6 +54,11 @@ class RunDirectory:
         return self.path / "events.jsonl"
 
     @property
+    def tasks(self) -> Path:
+        """What tasks took, and the memory of workers."""
+        return self.path / "tasks.jsonl"
+
+    @property
     def template(self) -> Path:
         """The store as it was before its first block."""
         return self.path / "template"

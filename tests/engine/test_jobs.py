@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lensflow.engine import jobs
 from lensflow.engine.catalog import graph
-from lensflow.engine.run import Options
+from lensflow.engine.options import Options
 from lensflow.errors import BadInput, BadOption, LensflowError, UnknownName
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ WORDS: dict[str, tuple[Any, Any, Any, str, str]] = {
     "workers": (None, 2, 3, "4", "5"),
     "retries": (3, 4, 5, "6", "7"),
     "memory": (None, "1GiB", "2GiB", "3GiB", "4GiB"),
-    "strict": (False, True, True, "1", "on"),
+    "strict": (False, True, ["odd"], "1", "odd,corrupt-file"),
+    "timeout": (None, 1, 2.5, "3", "4.5"),
     "on_error": ("quarantine", "raise", "raise", "raise", "raise"),
     "out": (None, "p.zarr", "f.zarr", "e.zarr", "c.zarr"),
 }
@@ -53,7 +54,12 @@ CONVERTED: dict[str, Callable[[Any], Any]] = {
     "count": int,
     "workers": int,
     "retries": int,
-    "strict": bool,
+    "strict": lambda one: (
+        {"1": True, "odd,corrupt-file": ("odd", "corrupt-file")}.get(str(one), one)
+        if isinstance(one, str | bool)
+        else tuple(one)
+    ),
+    "timeout": float,
     "out": Path,
 }
 SOURCES = ("profile", "file", "environment", "line")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -12,12 +15,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lensflow.engine.blocks import Grid
+from lensflow.engine.broadcast import Broadcast
+from lensflow.engine.failure import Failure, Memory
+from lensflow.engine.flight import Attempt
 from lensflow.engine.journal import Log, State, fold, read
 from lensflow.engine.listen import Recorder
 from lensflow.engine.progress import Display
-from lensflow.engine.quarantine import Failure
 from lensflow.engine.runs import elapsed
-from lensflow.errors import BlockFailed
+from lensflow.engine.stopwatch import Stopwatch
+from lensflow.errors import BlockFailed, OutputError
+from lensflow.events import Note
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from lensflow.engine.blocks import Block
 
 BLOCKS = ["a[0]", "a[1]", "g/b[0,0]", "ü[2]"]
 EVENTS = st.one_of(
@@ -208,24 +220,53 @@ def test_the_time_of_a_session_that_died_ends_with_its_own_last_block() -> None:
     assert elapsed(state) == 10 + 60
 
 
+def test_a_full_disk_tears_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+
+    def full(file: int, line: memoryview) -> int:
+        if len(line) > 10:
+            return real(file, line[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "journal.jsonl"
+    with Log(path) as log:
+        log.append("done", block="a[0]")
+        with monkeypatch.context() as patch:
+            patch.setattr("os.write", full)
+            with pytest.raises(OutputError, match=r"No space left on device.*make room there and resume"):
+                log.append("done", block="a[1]")
+        log.append("done", block="a[2]")
+    assert list(fold(path).done) == ["a[0]", "a[2]"]
+
+
 # What hears of blocks
 
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Recorder:
-    journal, events = Log(tmp_path / "journal.jsonl").__enter__(), Log(tmp_path / "events.jsonl").__enter__()
+    journal, events, tasks = (Log(tmp_path / f"{name}.jsonl").__enter__() for name in ("journal", "events", "tasks"))
     display = Display(3, 0, 1, show=False)
-    return Recorder(journal, events, display, lambda block: (tmp_path / f"blanked {block.index}").touch())
+    broadcast = Broadcast(cast("Client", SimpleNamespace(status="closed")), "run")
+
+    def blank(block: Block) -> None:
+        (tmp_path / f"blanked {block.index}").touch()
+
+    return Recorder(journal, events, display, broadcast, Stopwatch(tasks), blank)
 
 
-def block() -> Any:
-    return next(Grid("", ("x",), ((2, 2),), ("a",), 4).blocks())
+def attempt(failures: int) -> Attempt:
+    block = next(Grid("", ("x",), ((2, 2),), ("a",), 4).blocks())
+    return Attempt(0, block, failures=failures, tried=[{"how": "worker"}, {"how": "alone"}])
 
 
 def test_a_block_that_is_given_up_is_blanked_and_journalled(recorder: Recorder, tmp_path: Path) -> None:
-    recorder.given_up(block(), Failure.of(OSError("no disk"), None), 4)
+    failure = Failure.of(OSError("no disk"), None, where="tcp://a:1", words=("last",), memory=Memory(5, 7))
+    recorder.given_up(attempt(4), failure)
     entry = fold(tmp_path / "journal.jsonl").quarantined["a[0]"]
     assert (entry["exception"], entry["message"], entry["attempts"]) == ("OSError", "no disk", 4)
+    assert (entry["cause"], entry["where"], entry["words"]) == ("raised", "tcp://a:1", ["last"])
+    assert entry["memory"] == {"used": 5, "limit": 7}
+    assert entry["tried"] == [{"how": "worker"}, {"how": "alone"}]
     assert (tmp_path / "blanked (0,)").exists()
     assert recorder.display.failed == 1
 
@@ -233,14 +274,16 @@ def test_a_block_that_is_given_up_is_blanked_and_journalled(recorder: Recorder, 
 def test_the_first_failure_stops_a_run_that_asked_for_it(recorder: Recorder) -> None:
     recorder.raising = True
     with pytest.raises(BlockFailed, match=r"block a\[0\] failed: no disk"):
-        recorder.given_up(block(), Failure.of(OSError("no disk"), None), 1)
+        recorder.given_up(attempt(1), Failure.of(OSError("no disk"), None))
 
 
 def test_a_note_is_told_once(recorder: Recorder, tmp_path: Path) -> None:
     for _ in range(3):
-        recorder.noted("corrupt-file", "a.fits: short", {"file": "a.fits"})
-    recorder.noted("corrupt-file", "b.fits: short", {})
+        recorder.noted(Note("corrupt-file", "a.fits: short", {"file": "a.fits"}, "tcp://a:1", 12.5))
+    recorder.noted(Note("corrupt-file", "b.fits: short"))
     assert [one["message"] for one in read(tmp_path / "events.jsonl")] == ["a.fits: short", "b.fits: short"]
+    first = next(read(tmp_path / "events.jsonl"))
+    assert (first["worker"], first["made"]) == ("tcp://a:1", 12.5)
     assert recorder.display.notes == 2
 
 
@@ -250,7 +293,7 @@ def test_a_note_is_told_once(recorder: Recorder, tmp_path: Path) -> None:
 def test_a_note_whose_details_are_not_json_does_not_end_the_run(
     recorder: Recorder, tmp_path: Path, value: object
 ) -> None:
-    recorder.noted("odd", "a cell is odd", {"value": value})
+    recorder.noted(Note("odd", "a cell is odd", {"value": value}))
     (entry,) = read(tmp_path / "events.jsonl")
     assert entry["message"] == "a cell is odd"
     assert "value" in entry["fields"]

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -18,7 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lensflow import events
-from lensflow.engine.quarantine import LONGEST, Failure, Isolated, Policy, run_alone
+from lensflow.engine.failure import Failure, Isolated, Refused, TookTooLong
+from lensflow.engine.isolate import Limits, run_alone
+from lensflow.engine.quarantine import LONGEST, Policy
 from lensflow.errors import BadInput, LensflowError
 
 if TYPE_CHECKING:
@@ -30,9 +33,10 @@ def failure(error: BaseException) -> Failure:
     return Failure.of(error, None)
 
 
-PASSING = [OSError("disk"), TimeoutError("late"), ConnectionError("gone"), MemoryError("full"), EOFError("torn")]
+PASSING = [OSError("disk"), TimeoutError("late"), ConnectionError("gone"), EOFError("torn")]
 OTHER = [ValueError("v"), KeyError("k"), ZeroDivisionError("z"), RuntimeError("r")]
-FINAL = [BadInput("corrupt"), LensflowError("l"), Isolated("died")]
+FINAL = [BadInput("corrupt"), LensflowError("l"), Refused("strict: odd")]
+SUSPECT = [KilledWorker("key", None, 3), MemoryError("full"), TookTooLong("slow")]
 
 
 @given(retries=st.integers(0, 6), attempt=st.integers(1, 10))
@@ -45,9 +49,9 @@ def test_errors_that_may_pass_are_tried_as_often_as_asked(retries: int, attempt:
 
 @given(retries=st.integers(0, 6), attempt=st.integers(1, 10))
 @settings(deadline=None, max_examples=60)
-def test_other_errors_are_tried_once_more(retries: int, attempt: int) -> None:
+def test_other_errors_are_tried_twice_more(retries: int, attempt: int) -> None:
     for error in OTHER:
-        expected = "retry" if attempt == 1 and retries > 0 else "quarantine"
+        expected = "retry" if attempt <= min(2, retries) else "quarantine"
         assert Policy(retries).judge(failure(error), attempt) == expected
 
 
@@ -58,10 +62,27 @@ def test_bad_input_will_not_become_better(attempt: int) -> None:
 
 
 @pytest.mark.parametrize("retries", [0, 3])
-def test_a_dead_worker_is_no_proof(retries: int) -> None:
-    error = KilledWorker("key", None, 3)
+@pytest.mark.parametrize("error", SUSPECT)
+def test_a_dead_a_hung_or_a_full_worker_is_no_proof(retries: int, error: BaseException) -> None:
     for attempt in (1, 7):
         assert Policy(retries).judge(failure(error), attempt) == "isolate"
+
+
+@pytest.mark.parametrize(
+    ("error", "large"),
+    [(Isolated("died"), "enlarge"), (MemoryError("full"), "enlarge"), (TookTooLong("slow"), "quarantine")],
+)
+def test_what_fails_alone_is_guilty_unless_memory_was_short_and_a_larger_worker_is_there(
+    error: BaseException, large: str
+) -> None:
+    policy = Policy(3)
+    assert policy.judge(failure(error), 2, "alone") == "quarantine"
+    assert policy.judge(failure(error), 2, "alone", large=True) == large
+    assert policy.judge(failure(error), 3, "large", large=True) == "quarantine"
+
+
+def test_what_is_raised_alone_is_judged_as_anywhere() -> None:
+    assert Policy(3).judge(failure(ValueError("v")), 2, "alone") == "retry"
 
 
 def test_waits_double_and_are_bounded_and_differ() -> None:
@@ -151,8 +172,19 @@ def _by_value() -> Any:
     cloudpickle.unregister_pickle_by_value(module)
 
 
-def alone(function: Any, *arguments: Any, memory: int | None = None) -> tuple[Any, list[Any]]:
-    return run_alone({("block", 0): (function, *arguments)}, ("block", 0), memory)
+def slow(value: int) -> int:
+    time.sleep(0.6)
+    return value + 1
+
+
+def sleeps() -> None:
+    time.sleep(600)
+
+
+def alone(
+    function: Any, *arguments: Any, memory: int | None = None, seconds: float | None = None
+) -> tuple[Any, list[Any]]:
+    return run_alone({("block", 0): (function, *arguments)}, ("block", 0), Limits(memory, seconds))
 
 
 def test_a_block_alone_returns_its_record_and_its_notes() -> None:
@@ -160,7 +192,7 @@ def test_a_block_alone_returns_its_record_and_its_notes() -> None:
         "a": (noting, 41),
         ("block", 0): (lambda value, record: (value, record.item()), "a", (block,)),
     }
-    (value, record), notes = run_alone(tasks, ("block", 0), None)
+    (value, record), notes = run_alone(tasks, ("block", 0), Limits())
     assert value == 42
     assert record["pid"] != os.getpid()
     assert [(one.kind, one.message, one.fields) for one in notes] == [("odd", "a cell is odd", {"cell": 41})]
@@ -195,8 +227,27 @@ def test_an_error_that_cannot_travel_is_still_told(function: Any, said: str) -> 
 def test_a_block_alone_may_use_no_more_memory_than_a_worker() -> None:
     with pytest.raises(MemoryError) as caught:
         alone(hungry, memory=700 * 2**20)
-    assert Policy(2).judge(failure(caught.value), 1) == "retry"
+    assert Policy(2).judge(failure(caught.value), 2, "alone") == "quarantine"
     assert alone(hungry, memory=2**32)[0] == 2**30
+
+
+def test_a_crash_says_where_it_happened() -> None:
+    with pytest.raises(Isolated) as caught:
+        alone(crashes)
+    words = "\n".join(caught.value.words)
+    assert "Segmentation fault" in words
+    assert "in crashes" in words
+
+
+def test_a_block_that_does_not_end_says_where_it_hangs() -> None:
+    with pytest.raises(TookTooLong, match=r"its task \('block', 0\) did not end within 1 s") as caught:
+        alone(sleeps, seconds=1.0)
+    assert "in sleeps" in "\n".join(caught.value.words)
+
+
+def test_the_time_limit_is_for_each_task() -> None:
+    tasks: dict[Hashable, Any] = {"a": (slow, 0), "b": (slow, "a"), "c": (slow, "b"), ("block", 0): (slow, "c")}
+    assert run_alone(tasks, ("block", 0), Limits(None, 2.0))[0] == 4
 
 
 def test_an_innocent_block_is_not_blamed_for_a_module_only_the_driver_can_find(

@@ -9,8 +9,9 @@ import signal
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dask
 import dask.array as da
@@ -23,7 +24,7 @@ from lensflow import events
 from lensflow.engine.blocks import dataset_of
 from lensflow.engine.journal import read
 from lensflow.engine.lock import Lock
-from lensflow.errors import BadInput, BadOption, BlockFailed, Infeasible, LensflowError, RunLocked, StoreConflict
+from lensflow.errors import BadInput, BadOption, BlockFailed, Infeasible, RunLocked, StoreConflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,18 +209,47 @@ def test_on_error_raise_stops_at_the_first(client: Client, tmp_path: Path) -> No
     assert lf.Run.open(tmp_path / "a.zarr").status.standing == "failed"
 
 
-def test_notes_reach_the_run_once_and_strict_stops_at_them(client: Client, tmp_path: Path) -> None:
-    def noting(block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
-        if block_id[0] % 5 == 0:
-            events.note("odd", f"band {block_id[0]} is odd", band=block_id[0])
-        return plain(block_id)
+def noting(block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
+    if block_id[0] % 5 == 0:
+        events.note("odd" if block_id[0] else "first", f"band {block_id[0]} is odd", band=block_id[0])
+    return plain(block_id)
 
+
+def test_notes_reach_the_run_once_and_say_where_they_were_made(client: Client, tmp_path: Path) -> None:
     run = lf.run(rows(noting), tmp_path / "a.zarr", client=client)
     assert sorted(run.notes.message) == ["band 0 is odd", "band 10 is odd", "band 5 is odd"]
-    assert json.loads((run.directory.path / "report.json").read_text())["note_kinds"] == {"odd": 3}
-    with pytest.raises(LensflowError, match="strict: band"):
-        lf.run(rows(noting), tmp_path / "b.zarr", client=client, strict=True)
-    assert lf.Run.open(tmp_path / "b.zarr").status.standing == "failed"
+    assert json.loads((run.directory.path / "report.json").read_text())["note_kinds"] == {"first": 1, "odd": 2}
+    entries = [one for one in read(run.directory.events) if one["event"] == "note"]
+    assert {one["worker"] for one in entries} <= client.scheduler_info(n_workers=-1)["workers"].keys()
+    assert all(one["made"] <= one["t"] + 0.1 for one in entries)
+
+
+@pytest.mark.parametrize(("strict", "failed"), [(True, [0, 5, 10]), (("first",), [0]), (("other",), []), (False, [])])
+def test_strict_fails_the_blocks_that_the_chosen_notes_are_about(
+    client: Client, tmp_path: Path, strict: tuple[str, ...] | Literal[True, False], failed: list[int]
+) -> None:
+    run = lf.run(rows(noting), tmp_path / "a.zarr", client=client, strict=strict)
+    assert set(run.failed.block) == {f"a[{place},0]" for place in failed}
+    assert all(message.startswith("strict: band") for message in run.failed.message)
+    assert len(run.notes) == 3
+    written = run.open_store().a.values
+    assert all(np.isnan(written[2 * place]).all() == (place in failed) for place in range(12)), "fill values, no pixels"
+
+
+def test_strict_reaches_every_block_that_uses_what_was_noted(client: Client, tmp_path: Path) -> None:
+    source = da.map_blocks(noting, chunks=((2,) * 12, (3,)), dtype="f4", meta=np.empty((0, 0), "f4"))
+    halo = da.map_overlap(lambda band: band * 1, source, depth={0: 1, 1: 0}, boundary="none", dtype="f4")
+    lazy = xr.Dataset({"a": (("y", "x"), halo)})
+    run = lf.run(lazy, tmp_path / "a.zarr", client=client, strict=("first",))
+    assert set(run.failed.block) == {"a[0,0]", "a[1,0]"}
+    with pytest.raises(BlockFailed, match="strict: band"):
+        lf.run(lazy, tmp_path / "b.zarr", client=client, strict=True, on_error="raise")
+
+
+def test_two_runs_on_one_client_hear_their_own_notes(client: Client, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(lf.run, rows(noting), tmp_path / f"{name}.zarr", client=client) for name in "ab"]
+        assert [len(job.result().notes) for job in jobs] == [3, 3]
 
 
 def test_a_plan_that_does_not_fit_is_refused_before_anything_is_written(client: Client, tmp_path: Path) -> None:

@@ -1,0 +1,138 @@
+"""What is on the cluster: the blocks in flight, and the results that later blocks need as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import dask
+from dask.highlevelgraph import HighLevelGraph
+
+from lensflow.engine.tasks import sharing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping, Sequence
+
+    from distributed import Client, Future
+
+    from lensflow.engine.blocks import Block
+    from lensflow.engine.failure import Failure
+    from lensflow.engine.quarantine import How
+    from lensflow.engine.tasks import TaskGraph
+
+
+@dataclass
+class Attempt:
+    """A block on its way.
+
+    Parameters
+    ----------
+    place, block
+        Its place in the order, and itself.
+    how
+        Where it is tried: on a worker among others, alone, or on a large worker.
+    failures
+        How often it has failed.
+    tried
+        What came of each attempt so far.
+    refused
+        Why it must not be accepted whatever comes of it.
+    """
+
+    place: int
+    block: Block
+    how: How = "worker"
+    failures: int = 0
+    tried: list[dict[str, Any]] = field(default_factory=list)
+    refused: Failure | None = None
+    future: Future | None = None
+
+
+class Flight:
+    """Sends the tasks of blocks and keeps what several blocks need until the last of them has used it.
+
+    Parameters
+    ----------
+    client, graph, blocks
+        Where, what, and in which order.
+    run
+        Name of the run, with which every task is marked.
+    landed
+        Called with each future that has ended, in Dask's own thread.
+    """
+
+    def __init__(
+        self, client: Client, graph: TaskGraph, blocks: Sequence[Block], run: str, landed: Callable[[Future], None]
+    ) -> None:
+        self.client, self.graph, self.run = client, graph, run
+        self.active: dict[Hashable, Attempt] = {}
+        self._landed = landed
+        self._held: dict[Hashable, Future] = {}
+        self._finished: set[int] = set()
+        self._last = sharing(graph, blocks)
+        self._release_after: dict[int, list[Hashable]] = {}
+        for key, place in self._last.items():
+            self._release_after.setdefault(place, []).append(key)
+
+    @property
+    def finished(self) -> int:
+        """Blocks that are written or given up."""
+        return len(self._finished)
+
+    def send(self, attempts: Sequence[Attempt], resources: Mapping[str, float] | None = None) -> None:
+        """Send the tasks of some blocks that are not there yet; take hold of what later blocks need as well."""
+        keys = [self.graph.key(attempt.block) for attempt in attempts]
+        first, last = attempts[0].place, attempts[-1].place
+        self._drop_broken()
+        needed = self.graph.cut(keys, self._held)
+        shared = [key for key in needed if self._last.get(key, -1) > last and self._last[key] not in self._finished]
+        # A HighLevelGraph is sent as it is; of a plain dict Dask would hash every task first, 2 ms a block.
+        layer = HighLevelGraph({"blocks": needed}, {"blocks": set()})
+        with dask.annotate(lensflow=self.run):
+            futures = self.client.get(layer, [*keys, *shared], sync=False, priority=-first, resources=resources)
+        self._held.update(zip(shared, futures[len(keys) :], strict=True))
+        for key, attempt, future in zip(keys, attempts, futures, strict=False):
+            attempt.future = future
+            self.active[key] = attempt
+            future.add_done_callback(self._landed)
+
+    def _drop_broken(self) -> None:
+        """Forget shared results that failed or were lost, so that they are computed anew."""
+        for key in [key for key, one in self._held.items() if one.status not in {"pending", "finished"}]:
+            self._held.pop(key).release()
+
+    def counts(self, future: Future) -> bool:
+        """Whether a future is the present one of a block in flight, and not one that was given up."""
+        return future.key in self.active and self.active[future.key].future is future
+
+    def waiting_for(self, key: str) -> list[Attempt]:
+        """Return the blocks in flight that need a task, given its key as text."""
+        return [attempt for one, attempt in self.active.items() if key in map(str, self.graph.cut([one]))]
+
+    def abandon(self, key: str) -> list[Attempt]:
+        """Take everything that needs a task back from the cluster; return the blocks."""
+        given_up = self.waiting_for(key)
+        shared = [one for one in self._held if key in map(str, self.graph.cut([one]))]
+        futures = [attempt.future for attempt in given_up] + [self._held.pop(one) for one in shared]
+        for attempt in given_up:
+            del self.active[self.graph.key(attempt.block)]
+            attempt.future = None
+        self.client.cancel([one for one in futures if one is not None])
+        return given_up
+
+    def finish(self, attempt: Attempt) -> None:
+        """Let go of what nobody needs any more."""
+        self._finished.add(attempt.place)
+        for key in self._release_after.get(attempt.place, ()):
+            if key in self._held:
+                self._held.pop(key).release()
+
+    def let_go(self) -> None:
+        """Leave nothing behind on the cluster."""
+        futures = [one.future for one in self.active.values() if one.future]
+        if futures and self.client.status == "running":
+            self.client.cancel(futures, force=True)
+        for one in [*futures, *self._held.values()]:
+            one.release()
+        self._held.clear()
+        self.active.clear()
