@@ -4,12 +4,14 @@ import faulthandler
 import resource
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import dask
 from dask.callbacks import Callback
+from dask.utils import key_split
 
 from lensflow import events
 
@@ -20,7 +22,7 @@ def main(folder: Path) -> None:
     faulthandler.register(signal.SIGUSR1)  # so does a process that hangs, when it is asked
 
     def begun(key: Any, *_: object) -> None:  # noqa: ANN401 - a Dask key
-        (folder / "task").write_text(str(key), encoding="utf-8")
+        (folder / "task").write_text(key_split(key), encoding="utf-8")
 
     def ended(*_: object) -> None:
         (folder / "task").write_text("", encoding="utf-8")
@@ -35,6 +37,7 @@ def main(folder: Path) -> None:
                 record = dask.get(tasks, key)
         except Exception as raised:  # noqa: BLE001 - carried to the driver, which raises it
             error = _fit_to_travel(raised)
+            error.add_note(traceback.format_exc())  # frames do not travel
     draft = folder / "answer.part"
     draft.write_bytes(cloudpickle.dumps((record, notes, error)))
     draft.replace(folder / "answer")

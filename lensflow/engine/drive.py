@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import queue
+import socket
 import time
 from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
@@ -256,7 +257,7 @@ class Drive:
             self._succeed(attempt, record)
         elif not isinstance(error, Interrupted):
             memory = Memory(None, self.terms.memory)
-            self._fail(attempt, Failure.of(error, error.__traceback__, where="alone", memory=memory))
+            self._fail(attempt, Failure.of(error, None, where=f"alone on {socket.gethostname()}", memory=memory))
 
     def _note(self, note: events.Note, key: Hashable = None) -> None:
         self.listener.noted(note)
@@ -280,7 +281,7 @@ class Drive:
         blocks = self._flight.abandon(overdue.key)  # first: another worker would take the task up
         self._sickbay.restart(overdue.worker)
         self.listener.hung(overdue, [one.block for one in blocks])
-        error = TookTooLong(f"its task {overdue.key} ran for {overdue.seconds:.0f} s, limit {overdue.limit:g} s")
+        error = TookTooLong(f"its step {overdue.stage} ran for {overdue.seconds:.0f} s, limit {overdue.limit:g} s")
         for attempt in blocks:
             memory = self._sickbay.memory_of(overdue.worker)
             words = self.words.about(overdue.worker)

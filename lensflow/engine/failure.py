@@ -90,9 +90,16 @@ class Failure:
         return type(self.error).__name__
 
     @property
+    def message(self) -> str:
+        """What happened, in a sentence."""
+        if isinstance(self.error, KilledWorker):  # its own text explains Dask
+            return f"the workers on which it ran died, the last was {self.where or 'not known'}"
+        return str(self.error)
+
+    @property
     def summary(self) -> dict[str, Any]:
         """What is kept of each attempt: cause, exception, message, place."""
-        return {"cause": self.cause, "exception": self.exception, "message": str(self.error), "where": self.where}
+        return {"cause": self.cause, "exception": self.exception, "message": self.message, "where": self.where}
 
     def as_json(self) -> dict[str, Any]:
         """Return what the journal keeps of it."""

@@ -17,9 +17,10 @@ PATIENCE = 10.0  # times the learned limit that a block run alone may take: nobo
 
 @dataclass(frozen=True)
 class Overdue:
-    """A task that has run too long: the worker it runs on, its key as text, for how long, and the limit, in s."""
+    """A task that has run too long: its worker, its stage, its key as text, for how long, and the limit, in s."""
 
     worker: str
+    stage: str
     key: str
     seconds: float
     limit: float
@@ -63,5 +64,5 @@ class Watchdog:
         for worker, stage, key, seconds in running:
             limit = self.limit(stage)
             if limit is not None and seconds > limit:
-                found.append(Overdue(worker, key, seconds, limit))
+                found.append(Overdue(worker, stage, key, seconds, limit))
         return found

@@ -74,8 +74,9 @@ def run_alone(
         code = _Child(folder).wait(limits.seconds, stop)
         if not (folder / "answer").exists():
             words = _words(folder)
-            said = words[-1] if words else "it said nothing"
-            raise Isolated(f"run alone, the block ended its process ({_ending(code)}; last words: {said})", words)
+            raise Isolated(
+                f"run alone, the block ended its process ({_ending(code)}; last words: {_said(words)})", words
+            )
         record, notes, error = cloudpickle.loads((folder / "answer").read_bytes())
     if error is not None:
         raise error
@@ -110,7 +111,7 @@ class _Child:
             if seconds is not None and task and time.monotonic() - since > seconds:
                 self._say_where()
                 raise TookTooLong(
-                    f"run alone, its task {task} did not end within {seconds:g} s", _words(self.folder)
+                    f"run alone, its step {task} did not end within {seconds:g} s", _words(self.folder)
                 ) from None
 
     def _task(self) -> str:
@@ -132,9 +133,22 @@ class _Child:
 
 
 def _words(folder: Path) -> tuple[str, ...]:
-    lines = (folder / "words").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return tuple(line for line in lines if line.strip())[-LAST_WORDS:]
+    lines = (folder / "words").read_text(encoding="utf-8", errors="replace").splitlines()
+    told = [line for line in lines if line.strip() and not line.startswith("Extension modules:")]
+    crash = next((place for place, line in enumerate(told) if line.startswith("Fatal Python error")), None)
+    return tuple(told[-LAST_WORDS:] if crash is None else told[crash : crash + LAST_WORDS])
+
+
+def _said(words: tuple[str, ...]) -> str:
+    """Return the one line that tells most: of a crash the first, else the last."""
+    crash = next((line for line in words if line.startswith("Fatal Python error")), None)
+    return crash or (words[-1] if words else "it said nothing")
 
 
 def _ending(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"signal {-code}, {name}" + (
+        ", which the system also sends when memory is short" if name == "SIGKILL" else ""
+    )

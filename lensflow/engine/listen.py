@@ -124,12 +124,12 @@ class Recorder:
         block = attempt.block
         if self.raising:  # the block stays pending: the next run tries it again
             self.events.append("error", kind="BlockFailed", block=block.id, **failure.as_json())
-            raise BlockFailed(f"block {block.id} failed: {failure.error}") from failure.error
+            raise BlockFailed(f"block {block.id} failed: {failure.message}") from failure.error
         self.blank(block)
         self.journal.append(
             "quarantined", block=block.id, attempts=attempt.failures, tried=attempt.tried, **failure.as_json()
         )
-        self.broadcast.add("quarantined", [block.id, f"{failure.exception}: {failure.error}"])
+        self.broadcast.add("quarantined", [block.id, f"{failure.exception}: {failure.message}"])
         self.display.failed += 1
 
     def noted(self, note: Note) -> None:

@@ -64,7 +64,9 @@ def kept(path: Path) -> Iterator[Words]:
     words = Words()
     path.parent.mkdir(exist_ok=True)
     keeper = _Keeper(path, words)
-    loggers = [logging.getLogger("lensflow"), *dask_loggers()]
+    # a logger that passes its records on to another of these would have them kept twice
+    dask = [one for one in dask_loggers() if not one.propagate or one.name == "distributed"]
+    loggers = [logging.getLogger("lensflow"), *dask]
     for one in loggers:
         one.addHandler(keeper)
     try:

@@ -202,7 +202,7 @@ def test_a_block_alone_returns_its_record_and_its_notes() -> None:
     ("function", "said"),
     [
         (dies, "exit code 7; last words: last words"),
-        (crashes, f"signal {signal.SIGSEGV.value}; "),
+        (crashes, f"signal {signal.SIGSEGV.value}, SIGSEGV; last words: Fatal Python error: Segmentation fault"),
         (leaves, "exit code 3; last words: it said nothing"),
         (garbles, "exit code 1; .*garbage"),
     ],
@@ -215,6 +215,7 @@ def test_a_block_that_ends_its_process_is_guilty(function: Any, said: str) -> No
 def test_what_the_block_raised_is_raised() -> None:
     with pytest.raises(ValueError, match="not <like> this") as caught:
         alone(fails)
+    assert "in fails" in failure(caught.value).trace, "the frames of its own process"
     assert Policy(3).judge(failure(caught.value), 1) == "retry"
 
 
@@ -240,7 +241,7 @@ def test_a_crash_says_where_it_happened() -> None:
 
 
 def test_a_block_that_does_not_end_says_where_it_hangs() -> None:
-    with pytest.raises(TookTooLong, match=r"its task \('block', 0\) did not end within 1 s") as caught:
+    with pytest.raises(TookTooLong, match=r"its step block did not end within 1 s") as caught:
         alone(sleeps, seconds=1.0)
     assert "in sleeps" in "\n".join(caught.value.words)
 
