@@ -1,0 +1,38 @@
+"""What Dask says goes into the run directory, once, and not onto the terminal."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import distributed  # noqa: F401 - sets up its loggers
+
+from lensflow.engine.logs import dask_loggers, kept, quiet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_warnings_are_kept_once_and_found_by_what_they_name(tmp_path: Path) -> None:
+    with quiet(), kept(tmp_path / "logs" / "driver.log") as words:
+        logging.getLogger("distributed.nanny").warning("worker tcp://a:1 restarts")
+        logging.getLogger("distributed.client").warning("lost tcp://b:2\nand a second line")
+        logging.getLogger("lensflow").warning("tcp://a:1 hangs")
+        logging.getLogger("distributed.nanny").info("not worth a line")
+    text = (tmp_path / "logs" / "driver.log").read_text()
+    assert [text.count(part) for part in ("restarts", "lost", "second line", "hangs", "not worth")] == [1, 1, 1, 1, 0]
+    assert [line.rpartition("WARNING ")[2] for line in words.about("tcp://a:1")] == [
+        "worker tcp://a:1 restarts",
+        "tcp://a:1 hangs",
+    ]
+    assert words.about("") == ()
+    assert len(words.about("tcp://a:1", most=1)) == 1
+
+
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    before = {one.name: (list(one.handlers), [handler.level for handler in one.handlers]) for one in dask_loggers()}
+    assert before, "Dask has loggers"
+    with quiet(), kept(tmp_path / "logs" / "driver.log"):
+        assert all(len(one.handlers) >= len(before[one.name][0]) for one in dask_loggers())
+    after = {one.name: (list(one.handlers), [handler.level for handler in one.handlers]) for one in dask_loggers()}
+    assert after == before
