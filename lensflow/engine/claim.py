@@ -62,15 +62,15 @@ def check(directory: RunDirectory, work: Work, *, accept_changes: bool) -> None:
 
 
 @contextmanager
-def claimed(directory: RunDirectory) -> Iterator[None]:
+def claimed(directory: RunDirectory) -> Iterator[Lock]:
     """Hold the run directory's lock; take the directory away again if nothing came of it."""
     try:
         directory.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{directory.path}: cannot be made ({error.strerror}); choose another --out") from error
-    with Lock(directory.lock):
+    with Lock(directory.lock) as lock:
         try:
-            yield
+            yield lock
         finally:
             if not directory.exists():
                 shutil.rmtree(directory.path, ignore_errors=True)

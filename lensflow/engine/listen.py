@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lensflow.engine.flight import Attempt
     from lensflow.engine.hang import Overdue
     from lensflow.engine.journal import Log
+    from lensflow.engine.lock import Lock
     from lensflow.engine.progress import Display
     from lensflow.engine.quarantine import Verdict
     from lensflow.engine.rundir import RunDirectory
@@ -47,6 +48,8 @@ class Recorder:
         What the dashboard hears.
     stopwatch
         Keeps what tasks took.
+    lock
+        Makes this the one writer.
     blank
         Puts fill values where a block would be.
     raising
@@ -58,6 +61,7 @@ class Recorder:
     display: Display
     broadcast: Broadcast
     stopwatch: Stopwatch
+    lock: Lock
     blank: Callable[[Block], None]
     raising: bool = False
     _told: set[str] = field(default_factory=set)
@@ -147,7 +151,8 @@ class Recorder:
         self.events.append("worker", worker=overdue.worker, what="hung", blocks=[one.id for one in blocks])
 
     def tick(self, active: Sequence[Block], slots: int) -> None:
-        """Refresh the live line and the dashboard; workers come and go."""
+        """Refresh the live line and the dashboard; workers come and go, and the lock may be lost."""
+        self.lock.check()
         self.display.pace.slots = max(1, slots)
         self.display.refresh(len(active))
         self.stopwatch.write()

@@ -42,6 +42,7 @@ class Lock:
         self.path = path
         self._token = uuid.uuid4().hex
         self._stop = threading.Event()
+        self._lost = False
         self._beat: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -109,9 +110,26 @@ class Lock:
                 f" since {holder.get('since')}; wait for it, or stop it"
             )
 
+    def check(self) -> None:
+        """Make sure that the lock is still this holder's.
+
+        Raises
+        ------
+        RunLocked
+            If another took it for dead: a machine that slept for minutes finds its run taken over.
+        """
+        if self._lost:
+            raise RunLocked(
+                f"{self.path.parent}: this process was silent for so long that another took the run over; what it has"
+                " done is safe, and the other goes on"
+            )
+
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT):
             with contextlib.suppress(OSError):  # a file system that blinks: the next beat counts
+                if _read(self.path).get("token", self._token) != self._token:
+                    self._lost = True
+                    return
                 os.utime(self.path)
 
 

@@ -86,11 +86,11 @@ def run(
         probe(client, graph.cut([graph.key(next(grid.blocks())) for grid in work.grids]))
         if planned:
             planned(plan)
-        stack.enter_context(claimed(directory))
+        lock = stack.enter_context(claimed(directory))
         check(directory, work, accept_changes=chosen.accept_changes)  # again: now nobody else can write
         state = open_run(directory, work, plan, submitted or {})
         pending = _pending(work.blocks, state, failed_only=chosen.failed_only)
-        Session(directory, work, chosen, client, token).drive(graph, pending, state)
+        Session(directory, work, chosen, client, token, lock).drive(graph, pending, state)
     return Run(directory)
 
 

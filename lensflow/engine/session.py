@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from lensflow.engine.blocks import Block
+    from lensflow.engine.lock import Lock
     from lensflow.engine.options import Options
     from lensflow.engine.rundir import RunDirectory
     from lensflow.engine.tasks import TaskGraph
@@ -54,6 +55,7 @@ class Session:
     options: Options
     client: Client
     token: str
+    lock: Lock
 
     def drive(self, graph: TaskGraph, pending: list[Block], state: State) -> None:
         """Write the pending blocks, journal what happens, and close with a report."""
@@ -85,7 +87,7 @@ class Session:
         broadcast = Broadcast(self.client, self.token)
         stopwatch = Stopwatch(stack.enter_context(Log(self.directory.tasks)))
         raising = self.options.on_error == "raise"
-        return Recorder(journal, events, display, broadcast, stopwatch, self._blank, raising=raising)
+        return Recorder(journal, events, display, broadcast, stopwatch, self.lock, self._blank, raising=raising)
 
     def _begin(self, recorder: Recorder, pending: list[Block], state: State) -> None:
         total = len(self.work.blocks)

@@ -20,6 +20,7 @@ from lensflow.engine.failure import Failure, Memory
 from lensflow.engine.flight import Attempt
 from lensflow.engine.journal import Log, State, fold, read
 from lensflow.engine.listen import Recorder
+from lensflow.engine.lock import Lock
 from lensflow.engine.progress import Display
 from lensflow.engine.runs import elapsed
 from lensflow.engine.stopwatch import Stopwatch
@@ -251,7 +252,7 @@ def recorder(tmp_path: Path) -> Recorder:
     def blank(block: Block) -> None:
         (tmp_path / f"blanked {block.index}").touch()
 
-    return Recorder(journal, events, display, broadcast, Stopwatch(tasks), blank)
+    return Recorder(journal, events, display, broadcast, Stopwatch(tasks), Lock(tmp_path / "lock"), blank)
 
 
 def attempt(failures: int) -> Attempt:

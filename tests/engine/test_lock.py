@@ -314,3 +314,15 @@ def test_of_two_processes_one_wins_and_its_death_frees_the_lock(path: Path, two:
     with Lock(path):
         pass
     assert not path.exists()
+
+
+def test_a_holder_that_was_taken_for_dead_stops(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "BEAT", 0.02)
+    with Lock(path) as lock:
+        lock.check()
+        path.unlink()
+        path.write_text(json.dumps({"token": "another's", "host": "elsewhere", "pid": 1, "started": 0.0}))
+        time.sleep(0.5)  # many beats
+        with pytest.raises(RunLocked, match="another took the run over"):
+            lock.check()
+    assert path.exists(), "what is another's is left alone"
