@@ -147,6 +147,7 @@ def fold(path: Path) -> State:
 def _apply(state: State, entry: dict[str, Any]) -> None:
     event, block = entry["event"], entry.get("block", "")
     if event == "done":
+        state.done.pop(block, None)  # so that the order is that of the last time
         state.done[block] = entry
         state.quarantined.pop(block, None)
         state.damaged.pop(block, None)

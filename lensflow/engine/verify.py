@@ -6,6 +6,7 @@ import os
 import uuid
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,9 +71,14 @@ def recheck(directory: RunDirectory, state: State, *, everything: bool) -> dict[
     """
     if not state.done or not (everything or died(state)):
         return {}
-    since = 0.0 if everything else max(record["t"] for record in state.done.values()) - UNSETTLED
-    suspects = {block: record for block, record in state.done.items() if record["t"] >= since}
-    return _damaged(directory, suspects)
+    return _damaged(directory, state.done if everything else unsettled(state))
+
+
+def unsettled(state: State) -> dict[str, dict[str, Any]]:
+    """Return the last blocks written, by the journal's order: clocks jump."""
+    latest_first = list(state.done.items())[::-1]
+    since = latest_first[0][1]["t"] - UNSETTLED
+    return dict(takewhile(lambda item: item[1]["t"] >= since, latest_first))
 
 
 def _damaged(directory: RunDirectory, records: Mapping[str, dict[str, Any]]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from lensflow.engine.lock import Lock
 from lensflow.engine.progress import Display
 from lensflow.engine.runs import elapsed
 from lensflow.engine.stopwatch import Stopwatch
+from lensflow.engine.verify import unsettled
 from lensflow.errors import BlockFailed, OutputError
 from lensflow.events import Note
 
@@ -238,6 +239,17 @@ def test_a_full_disk_tears_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 log.append("done", block="a[1]")
         log.append("done", block="a[2]")
     assert list(fold(path).done) == ["a[0]", "a[2]"]
+
+
+@given(jump=st.sampled_from([-3600.0, -90.0, 0.0]), after=st.integers(1, 19))
+@settings(deadline=None, max_examples=30)
+def test_the_last_blocks_are_reread_after_a_crash_though_the_clock_went_back(jump: float, after: int) -> None:
+    times = [1000.0 + 10 * place + (jump if place >= after else 0.0) for place in range(20)]
+    state = State(done={f"a[{place}]": {"t": t} for place, t in enumerate(times)})
+    reread = unsettled(state)
+    assert {f"a[{place}]" for place in range(14, 20)} <= reread.keys(), "a minute's worth at least"
+    if jump == 0.0:
+        assert len(reread) == 7
 
 
 # What hears of blocks
