@@ -151,7 +151,7 @@ def test_imports_are_read_right() -> None:
 
     assert of("from lensflow import share") == ["lensflow.share"]
     assert of("from lensflow import plan") == ["lensflow"]
-    assert of("from lensflow.engine.options import Options") == [name]
+    assert of("from lensflow.engine.run import Options") == [name]
     assert of("from . import store\nfrom ..errors import BadInput") == ["lensflow.engine.store", "lensflow.errors"]
     assert of("import lensflow.ps1.tessellation as t, numpy") == ["lensflow.ps1.tessellation"]
     assert of("import numpy\nfrom dask import array") == []

@@ -1,6 +1,8 @@
-"""Run one block in this process: ``python -m lensflow.engine.alone FOLDER`` (see isolate.run_alone)."""
+"""Run one block in this process: ``python -m lensflow.engine.alone FOLDER DRIVER`` (see isolate.run_alone)."""
 
+import ctypes
 import faulthandler
+import os
 import resource
 import signal
 import sys
@@ -15,9 +17,12 @@ from dask.utils import key_split
 
 from lensflow import events
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-def main(folder: Path) -> None:
+
+def main(folder: Path, driver: int) -> None:
     """Compute the tasks of ``folder/order`` and write record, notes and error to ``folder/answer``."""
+    _end_with(driver)
     faulthandler.enable()  # a crash says where it happened
     faulthandler.register(signal.SIGUSR1)  # so does a process that hangs, when it is asked
 
@@ -43,6 +48,14 @@ def main(folder: Path) -> None:
     draft.replace(folder / "answer")
 
 
+def _end_with(driver: int) -> None:
+    """Do not outlive the driver."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != driver:  # it died before
+        os._exit(1)
+
+
 def _fit_to_travel(error: Exception) -> Exception:
     """Return the error itself, or its words where it cannot be pickled and unpickled."""
     try:
@@ -53,4 +66,4 @@ def _fit_to_travel(error: Exception) -> Exception:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -129,13 +129,16 @@ class Drive:
         return self._flight.finished == len(self.blocks)
 
     def _fill(self) -> None:
-        """Submit what may be tried again by now, then fresh blocks in order, until the window is full."""
+        """Submit what may be tried again by now, then fresh blocks in order, until the window is full.
+
+        A block that waits for its next attempt keeps its place in the window: where all fail, no more are begun.
+        """
         while room := max(0, self.terms.window - self._under_way):
+            fresh = min(room - len(self._later), self.terms.batch, len(self._fresh))
             if self._later and self._later[0][0] <= time.monotonic():
                 self._submit([heapq.heappop(self._later)[2]])
-            elif self._fresh:
-                count = min(room, self.terms.batch, len(self._fresh))
-                self._submit([self._fresh.popleft() for _ in range(count)])
+            elif fresh > 0:
+                self._submit([self._fresh.popleft() for _ in range(fresh)])
             else:
                 return
 
@@ -254,7 +257,7 @@ class Drive:
                 self._note(note)
                 if self.terms.refuse(note.kind):
                     attempt.refused = _refusal(note)
-            self._succeed(attempt, record)
+            self._succeed(attempt, record.item())
         elif not isinstance(error, Interrupted):
             memory = Memory(None, self.terms.memory)
             self._fail(attempt, Failure.of(error, None, where=f"alone on {socket.gethostname()}", memory=memory))

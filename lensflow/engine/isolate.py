@@ -87,7 +87,7 @@ class _Child:
     """The process that runs a block alone: its order, progress, words and answer are files in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        command = [sys.executable, "-m", "lensflow.engine.alone", str(folder)]
+        command = [sys.executable, "-m", "lensflow.engine.alone", str(folder), str(os.getpid())]
         environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self.folder = folder
         with (folder / "words").open("wb") as out:

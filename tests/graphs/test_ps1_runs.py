@@ -95,7 +95,16 @@ def test_a_truncated_file_is_masked_noted_and_reported_and_strict_refuses(
     with run.open_store() as written:
         assert (written["2246"].mask.values & 128 > 0).any()
 
-    assert main([*words, "--out", str(tmp_path / "strict.zarr"), "--strict"]) == 1
+    for strict in ("--strict", "--strict=corrupt-file,other"):
+        shutil.rmtree(tmp_path / "strict.zarr", ignore_errors=True)
+        shutil.rmtree(tmp_path / "strict.zarr.run", ignore_errors=True)
+        assert main([*words, "--out", str(tmp_path / "strict.zarr"), strict]) == 4
+        refused = lf.Run.open(tmp_path / "strict.zarr").failed
+        assert not refused.empty
+        assert refused.message.str.contains(victim.name).all()
+    assert main([*words, "--out", str(tmp_path / "lax.zarr"), "--strict=other"]) == 0
+    capsys.readouterr()
+    assert main([*words, "--out", str(tmp_path / "stop.zarr"), "--strict", "--on-error", "raise"]) == 1
     assert victim.name in capsys.readouterr().err
     assert main([*words, "--out", str(tmp_path / "fail.zarr"), "--on-corrupt", "fail"]) == 4
     failed = lf.Run.open(tmp_path / "fail.zarr")
