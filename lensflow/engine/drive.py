@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dask.utils import key_split
 
 from lensflow import events
+from lensflow.engine.clock import Clock
 from lensflow.engine.cluster import LARGE, has_large, slots
 from lensflow.engine.failure import Failure, Memory, Refused, TookTooLong
 from lensflow.engine.flight import Attempt, Flight
@@ -77,6 +78,7 @@ class Drive:
     def __post_init__(self) -> None:
         self._flight = Flight(self.client, self.graph, self.blocks, self.run, self._put("block"))
         self._watchdog = Watchdog(self.terms.timeout)
+        self._clock = Clock()
         self._sickbay = Sickbay(self.client, self.graph, self.terms.memory, self._put("alone"))
 
     def _put(self, kind: str) -> Callable[[Any], None]:
@@ -162,10 +164,12 @@ class Drive:
         """Wait a tick for news and act on all there is."""
         if self.client.status not in {"running", "connecting", "newly-created"}:
             raise LensflowError("the Dask scheduler is gone; what is done is safe: resume the run")
+        self._clock.check()
         finished: list[Future] = []
         try:
             news = self._news.get(timeout=TICK)
             while True:
+                self._clock.heard()
                 self._take(*news, finished)
                 news = self._news.get_nowait()
         except queue.Empty:

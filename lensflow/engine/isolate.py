@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 LAST_WORDS = 20  # lines kept of what the process said
+BESIDE_THE_POINT = (  # lines of a dumped stack that are the same for every block
+    "Extension modules:",
+    "site-packages/dask/",
+    "lensflow/engine/alone.py",
+    '"<frozen runpy>"',
+)
 TICK = 0.1  # s between looks at the process
 GRACE = 1.0  # s for a process that hangs to say where
 
@@ -134,7 +140,7 @@ class _Child:
 
 def _words(folder: Path) -> tuple[str, ...]:
     lines = (folder / "words").read_text(encoding="utf-8", errors="replace").splitlines()
-    told = [line for line in lines if line.strip() and not line.startswith("Extension modules:")]
+    told = [line for line in lines if line.strip() and not any(one in line for one in BESIDE_THE_POINT)]
     crash = next((place for place, line in enumerate(told) if line.startswith("Fatal Python error")), None)
     return tuple(told[-LAST_WORDS:] if crash is None else told[crash : crash + LAST_WORDS])
 

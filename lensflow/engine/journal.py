@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -128,6 +129,16 @@ class State:
     quarantined: dict[str, dict[str, Any]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     sessions: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def worked(self) -> float:
+        """Seconds that drivers have worked on the run, all sessions together."""
+        times = sorted(one["t"] for one in self.done.values())
+        total = 0.0
+        for one, after in zip(self.sessions, [*self.sessions[1:], {"t": math.inf}], strict=bool(self.sessions)):
+            last = max((t for t in times if one["t"] <= t < after["t"]), default=one["t"])
+            total += one.get("seconds", last - one["t"])  # a session that died lasted until its last block at least
+        return total
 
     @property
     def memory_limit(self) -> int | None:

@@ -20,7 +20,9 @@ RECENT = 64  # blocks the estimate looks back on
 
 
 def duration(seconds: float) -> str:
-    """Spell seconds for a reader: ``42 s``, ``3 min 20 s``, ``5 h 07 min``."""
+    """Spell seconds for a reader: ``15 ms``, ``42 s``, ``3 min 20 s``, ``5 h 07 min``."""
+    if 0 < seconds < 0.95:
+        return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else f"{1000 * seconds:.1g} ms"
     whole = round(seconds)
     if whole < 120:
         return f"{whole} s" if whole >= 10 else f"{seconds:.1f} s"

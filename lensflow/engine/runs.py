@@ -92,7 +92,7 @@ class Run:
             quarantined=len(state.quarantined),
             damaged=len(state.damaged),
             notes=len(self.notes),
-            seconds=elapsed(state),
+            seconds=state.worked,
             dashboard=last.get("dashboard"),
             driver=f"process {last.get('pid')} on {last.get('host')}" if last else "none",
         )
@@ -159,14 +159,3 @@ class Run:
         body = "".join(f"<tr><th style='text-align:left'>{a}</th><td>{escape(b)}</td></tr>" for a, b in rows)
         bar = f"<progress value='{status.done + status.quarantined}' max='{max(status.total, 1)}'></progress>"
         return f"<table><caption>lensflow run</caption>{body}</table>{bar}"
-
-
-def elapsed(state: journal.State) -> float:
-    """Return the seconds that drivers have worked on a run, all sessions together."""
-    times = sorted(one["t"] for one in state.done.values())
-    total = 0.0
-    for one, after in zip(state.sessions, [*state.sessions[1:], None], strict=True):
-        end = after["t"] if after else float("inf")
-        last = max((t for t in times if one["t"] <= t < end), default=one["t"])
-        total += one.get("seconds", last - one["t"])  # a session that died lasted until its last block at least
-    return total

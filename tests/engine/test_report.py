@@ -117,8 +117,9 @@ def test_the_page_is_self_contained(directory: RunDirectory) -> None:
 def test_the_page_tells_the_story(directory: RunDirectory) -> None:
     text = page_of(directory).text
     for told in (
-        "3 of 4 blocks are written; 1 quarantined",
-        "2 notes on the input",
+        "3 of 4 blocks are written, in 75 s on 2 workers; 1 quarantined (failed);",
+        "1 attempt failed and was repeated; 2 notes on the input.",
+        f"lensflow resume {directory.out} --failed-only",
         "a[1,1]",
         "3 attempts",
         "corrupt-file : 1",  # the kind is bold
@@ -185,7 +186,7 @@ def test_a_finished_run(directory: RunDirectory) -> None:
     with Log(directory.journal) as journal:
         journal.append("done", block="a[1,1]", **record(VALUES[2:, 2:]))
     text = page_of(directory).text
-    assert "All 4 blocks are written." in text
+    assert "All 4 blocks are written, in 75 s on 2 workers;" in text
     assert "Quarantined blocks" not in text
 
 
