@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+import uuid
 from array import array
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -85,6 +86,7 @@ class Told:
         self.states = bytearray(size)
         self.seconds = array("H", bytes(2 * size))
         self.counts = [size, *(0 for _ in STATES[1:])]
+        self.version = version
         self.since = version  # a page that knows less needs the whole map
         self.changes: deque[tuple[int, int]] = deque(maxlen=CHANGES)  # version, number of a block
         self.began = self.heard = time.time()
@@ -104,9 +106,19 @@ class Told:
         for block in message.get("quarantined", ()):
             self._give_up(block, "in an earlier session", version)
 
+    @property
+    def in_flight(self) -> int:
+        """Blocks that are being made."""
+        return len(self._active)
+
+    @property
+    def waiting(self) -> int:
+        """Blocks that are still to be made and not in flight."""
+        return self.counts[PENDING] + self.counts[RETRYING] + self.counts[ACTIVE] - self.in_flight
+
     def hear(self, message: Mapping[str, Any], version: int) -> list[tuple[float, int]]:
         """Take in news; return seconds and bytes of each block that was written."""
-        self.heard = time.time()
+        self.heard, self.version = time.time(), version
         self.ended = self.outcome = None  # a driver thought gone speaks again
         written = [(block, float(seconds), int(nbytes)) for block, seconds, nbytes in message.get("done", ())]
         for block in message.get("retried", ()):
@@ -130,7 +142,7 @@ class Told:
 
     def end(self, outcome: str, version: int) -> None:
         """Close the run."""
-        self.ended, self.outcome = time.time(), outcome
+        self.ended, self.outcome, self.version = time.time(), outcome, version
         self.rate, self.left = None, ""
         self._in_flight(set(), version)
 
@@ -185,6 +197,7 @@ def _grids(grids: Iterable[Mapping[str, Any]]) -> Iterator[Cells]:
 class Board:
     """The runs of one scheduler, newest last."""
 
+    born: str = field(default_factory=lambda: uuid.uuid4().hex[:8])  # tells it from that of a scheduler before
     version: int = 0
     runs: dict[str, Told] = field(default_factory=dict)
 

@@ -14,6 +14,8 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from tornado.ioloop import PeriodicCallback
 
 from lensflow.engine.board import Board
+from lensflow.engine.dashboard import serve
+from lensflow.engine.metrics import Measured, expose, withdraw
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -61,6 +63,7 @@ class Watch(SchedulerPlugin):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.board = Board()
+        self.measured = Measured(self.board)
         self._ended: list[tuple[str, str, str, Iterable[dict[str, Any]]]] = []
         self._spent: deque[tuple[float, dict[str, Any]]] = deque()
         self._heard_from: dict[str, float] = {}
@@ -70,9 +73,12 @@ class Watch(SchedulerPlugin):  # type: ignore[misc]
         """Begin to watch a scheduler: its tasks, its HTTP server, its metrics."""
         self.scheduler = scheduler
         self._pulse = PeriodicCallback(self._beat, BEAT * 1000)
+        serve(scheduler)
+        expose(self.measured)
 
     async def close(self) -> None:
         """Stop watching."""
+        withdraw(self.measured)
         if self._pulse:
             self._pulse.stop()
 
@@ -89,7 +95,8 @@ class Watch(SchedulerPlugin):  # type: ignore[misc]
         """Hear what a driver says of its run."""
         if topic != RUNS:
             return
-        self.board.hear(msg)
+        for seconds, nbytes in self.board.hear(msg):
+            self.measured.block(seconds, nbytes)
         if msg["event"] == "end":
             self._publish(last=msg["run"])
         self._keep(msg)
@@ -118,6 +125,7 @@ class Watch(SchedulerPlugin):  # type: ignore[misc]
         batches = {run: _Batch() for run in (*self.board.active, *([last] if last else []))}
         ended, self._ended = self._ended, []
         for run, stage, worker, spans in ended:
+            self.measured.task(stage, sum(one["stop"] - one["start"] for one in spans if one["action"] == "compute"))
             if run in batches:
                 batches[run].add(stage, worker, spans)
         for worker, run, key, seconds in self._running(now):
