@@ -18,6 +18,7 @@ from lensflow.engine import plan as plans
 from lensflow.engine.catalog import graph as load_graph
 from lensflow.engine.claim import check
 from lensflow.engine.cluster import cluster, profile
+from lensflow.engine.dashboard import page
 from lensflow.engine.run import run as run_data
 from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
@@ -85,7 +86,7 @@ def _run(data: xr.Dataset | xr.DataTree, settings: jobs.Settings, *, as_json: bo
 
         def tell(found: Plan) -> None:
             if not as_json:
-                sys.stderr.write(f"{found}\ndashboard  {client.dashboard_link}\n")
+                sys.stderr.write(f"{found}\ndashboard  {page(client) or 'none'}\n")
 
         run = run_data(
             data,

@@ -276,6 +276,9 @@ class Drive:
     def _timed(self, batch: dict[str, Any]) -> None:
         """Learn how long tasks take, and find those that do not end."""
         self._sickbay.memory.update(batch["memory"])
+        for _, worker in batch["lost"]:
+            if self._sickbay.free_to_restart(worker):  # else it was on purpose
+                self.listener.died(worker)
         for stage, _, _, seconds in batch["rows"]:
             self._watchdog.learn(batch["stages"][stage], seconds)
         running = [(worker, key_split(key), str(key), seconds) for worker, key, seconds in batch["running"]]

@@ -146,6 +146,10 @@ class Recorder:
         self.broadcast.add("notes", [told["kind"], told["message"]])
         self.display.notes += 1
 
+    def died(self, worker: str) -> None:
+        """Record that a worker went away from its work."""
+        self.events.append("worker", worker=worker, what="died")
+
     def hung(self, overdue: Overdue, blocks: Sequence[Block]) -> None:
         """Record that a worker is started anew because a task on it does not end."""
         self.events.append("worker", worker=overdue.worker, what="hung", blocks=[one.id for one in blocks])

@@ -32,6 +32,9 @@ class Listener(Protocol):
     def noted(self, note: Note) -> None:
         """Hear what science code had to say."""
 
+    def died(self, worker: str) -> None:
+        """Hear that a worker went away from its work."""
+
     def hung(self, overdue: Overdue, blocks: Sequence[Block]) -> None:
         """Hear that a worker is started anew because a task on it does not end."""
 

@@ -67,6 +67,8 @@ class Watch(SchedulerPlugin):  # type: ignore[misc]
         self._ended: list[tuple[str, str, str, Iterable[dict[str, Any]]]] = []
         self._spent: deque[tuple[float, dict[str, Any]]] = deque()
         self._heard_from: dict[str, float] = {}
+        self._busy: set[str] = set()
+        self._lost: list[tuple[float, str]] = []
         self._pulse: PeriodicCallback | None = None
 
     async def start(self, scheduler: Any) -> None:  # noqa: ANN401 - a Scheduler
@@ -103,6 +105,11 @@ class Watch(SchedulerPlugin):  # type: ignore[misc]
         if self._pulse and self.board.active and not self._pulse.is_running():
             self._pulse.start()
 
+    def remove_worker(self, scheduler: object, worker: str, **_: object) -> None:  # noqa: ARG002
+        """Remember a worker that went away from its work."""
+        if worker in self._busy:
+            self._lost.append((time.time(), worker))
+
     def remove_client(self, scheduler: object, client: str) -> None:  # noqa: ARG002
         """Mark the runs of a driver that left without a word."""
         self.board.lost(client)
@@ -124,6 +131,8 @@ class Watch(SchedulerPlugin):  # type: ignore[misc]
         now = time.time()
         batches = {run: _Batch() for run in (*self.board.active, *([last] if last else []))}
         ended, self._ended = self._ended, []
+        lost, self._lost = self._lost, []
+        self._busy = {address for address, worker in self.scheduler.workers.items() if worker.processing}
         for run, stage, worker, spans in ended:
             self.measured.task(stage, sum(one["stop"] - one["start"] for one in spans if one["action"] == "compute"))
             if run in batches:
@@ -133,8 +142,8 @@ class Watch(SchedulerPlugin):  # type: ignore[misc]
                 batches[run].running.append([worker, key, round(seconds, 1)])
         memory = dict(self._memory())
         for run, batch in batches.items():
-            if batch.rows or batch.running or memory or run == last:
-                message = batch.message(memory, last=run == last)
+            if batch.rows or batch.running or memory or lost or run == last:
+                message = batch.message(memory, lost, last=run == last)
                 self.scheduler.log_event(timings(run), message)
                 self._keep(message)
 
@@ -183,7 +192,7 @@ class _Batch:
             seconds = sum(one["stop"] - one["start"] for one in computed)
             self.rows.append([number, place, round(computed[0]["start"], 3), round(seconds, 4)])
 
-    def message(self, memory: dict[str, int], *, last: bool) -> dict[str, Any]:
+    def message(self, memory: dict[str, int], lost: list[tuple[float, str]], *, last: bool) -> dict[str, Any]:
         """Return what is sent."""
         return {
             "stages": list(self.stages),
@@ -191,5 +200,6 @@ class _Batch:
             "rows": self.rows,
             "running": self.running,
             "memory": memory,
+            "lost": lost,
             "last": last,
         }
