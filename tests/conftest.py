@@ -1,6 +1,9 @@
 """Fixtures that every test may ask for."""
 
 import os
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,3 +18,19 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set LENSFLOW_REAL_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Return a function that opens a page in a headless Chromium, with further options; skip where there is none."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium: pages are not looked at in a real browser")
+    profile = tmp_path_factory.mktemp("profile")
+
+    def run(address: str, *words: str) -> "subprocess.CompletedProcess[str]":
+        fixed = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
+        command = [found, *fixed, f"--user-data-dir={profile}", "--window-size=1100,1600", *words, address]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+    return run
