@@ -7,7 +7,7 @@ import queue
 import socket
 import time
 from collections import deque
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from dask.utils import key_split
 
 from lensflow import events
 from lensflow.engine.clock import Clock
-from lensflow.engine.cluster import LARGE, has_large, slots
+from lensflow.engine.cluster import LARGE, has_large
+from lensflow.engine.crew import Crew
 from lensflow.engine.failure import Failure, Memory, Refused, TookTooLong
 from lensflow.engine.flight import Attempt, Flight
 from lensflow.engine.hang import Watchdog
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from lensflow.engine.tasks import TaskGraph
     from lensflow.engine.terms import Interrupt, Listener, Terms
 
-SLOTS_KNOWN = 10.0  # s that the number of worker threads is taken for known
+DRAINING = 5.0  # s that a run which is to stop waits for workers that are being started anew
 TICK = 0.2  # s the loop waits for news before it looks at its timers and at the interrupt flag
 
 
@@ -72,13 +73,12 @@ class Drive:
     _later: list[tuple[float, int, Attempt]] = field(default_factory=list)
     _refused: dict[Hashable, Failure] = field(default_factory=dict)
     _over: bool = False
-    _slots_known: int = 0
-    _slots_known_until: float = 0.0
 
     def __post_init__(self) -> None:
         self._flight = Flight(self.client, self.graph, self.blocks, self.run, self._put("block"))
         self._watchdog = Watchdog(self.terms.timeout)
         self._clock = Clock()
+        self._crew = Crew(self.client, self.terms.patience)
         self._sickbay = Sickbay(self.client, self.graph, self.terms.memory, self._put("alone"))
 
     def _put(self, kind: str) -> Callable[[Any], None]:
@@ -106,13 +106,18 @@ class Drive:
             while self._fresh or self._under_way or self._later:
                 if self.interrupt.count == 0:
                     self._fill()
-                elif self.interrupt.count > 1 or not self._under_way or self._slots() == 0:
+                elif self.interrupt.count > 1 or not self._under_way or self._stranded:
                     break
                 self._collect()
 
     @property
     def _under_way(self) -> int:
         return len(self._flight.active) + self._sickbay.patients
+
+    @property
+    def _stranded(self) -> bool:
+        """Whether what is under way will not end: nobody is there to do it."""
+        return self._crew.missing > DRAINING and not self._sickbay.patients
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
@@ -175,15 +180,9 @@ class Drive:
         except queue.Empty:
             pass
         self._settle(finished)
-        self.listener.tick([one.block for one in self._flight.active.values()], self._slots())
-
-    def _slots(self) -> int:
-        """Return the worker threads there are now, asked for once in a while: it is a round trip."""
-        if time.monotonic() > self._slots_known_until:
-            with suppress(OSError):  # no scheduler: the loop finds out by itself
-                self._slots_known = slots(self.client)
-            self._slots_known_until = time.monotonic() + SLOTS_KNOWN
-        return self._slots_known
+        if said := self._crew.check():
+            self.listener.alone(said)
+        self.listener.tick([one.block for one in self._flight.active.values()], self._crew.slots)
 
     def _take(self, kind: str, what: Any, finished: list[Future]) -> None:  # noqa: ANN401 - tagged by kind
         if kind == "block":

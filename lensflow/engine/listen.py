@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,11 @@ class Recorder:
     def hung(self, overdue: Overdue, blocks: Sequence[Block]) -> None:
         """Record that a worker is started anew because a task on it does not end."""
         self.events.append("worker", worker=overdue.worker, what="hung", blocks=[one.id for one in blocks])
+
+    def alone(self, message: str) -> None:
+        """Say that there are no workers."""
+        self.events.append("worker", worker="", what="missing", message=message)
+        sys.stderr.write(f"\n{message}\n")
 
     def tick(self, active: Sequence[Block], slots: int) -> None:
         """Refresh the live line and the dashboard; workers come and go, and the lock may be lost."""

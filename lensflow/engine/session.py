@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from distributed import LocalCluster
+
 from lensflow.engine import store
 from lensflow.engine.blocks import described
 from lensflow.engine.broadcast import Broadcast
@@ -42,6 +44,7 @@ WINDOW = 3  # blocks in flight for each worker thread
 SMALL_WINDOW = 24  # the same where blocks are so small that sending them is what takes the time
 SMALL_BATCH = 16  # blocks sent in one message
 SMALL_BLOCK = 1 << 20  # bytes
+PATIENCE = 300.0  # s to wait for the workers of this machine; those of a queue may take hours
 
 Outcome = Literal["done", "quarantined", "interrupted", "failed"]
 
@@ -121,6 +124,7 @@ class Session:
             batch=SMALL_BATCH if small else 1,
             memory=worker_memory(self.client),
             timeout=self.options.timeout,
+            patience=PATIENCE if isinstance(self.client.cluster, LocalCluster) else None,
             strict=self.options.strict,
         )
 

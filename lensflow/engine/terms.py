@@ -38,6 +38,9 @@ class Listener(Protocol):
     def hung(self, overdue: Overdue, blocks: Sequence[Block]) -> None:
         """Hear that a worker is started anew because a task on it does not end."""
 
+    def alone(self, message: str) -> None:
+        """Hear that there are no workers."""
+
     def tick(self, active: Sequence[Block], slots: int) -> None:
         """Hear that time has passed."""
 
@@ -69,6 +72,8 @@ class Terms:
         Bytes for a block that is run alone, None for no limit.
     timeout
         Seconds that a task may take; None to learn it from those before.
+    patience
+        Seconds to wait for workers when there are none; None waits for ever.
     strict
         Kinds of notes that fail the blocks they are about; True for all kinds.
     """
@@ -77,6 +82,7 @@ class Terms:
     batch: int = 1
     memory: int | None = None
     timeout: float | None = None
+    patience: float | None = None
     strict: bool | tuple[str, ...] = False
 
     def refuse(self, kind: str) -> bool:
