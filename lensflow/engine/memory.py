@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dask.core import get_dependencies
 from dask.order import order
-from dask.utils import key_split
 
-from lensflow.engine import sizes
+from lensflow.engine.footprint import Footprint, Footprints, Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Mapping, Sequence
 
     Key = Hashable
 
-PROCESS = 200 * 2**20  # bytes of a worker that has imported what science code needs and computed nothing
+PROCESS = 150 * 2**20  # bytes of a worker that has imported what writing takes and computed nothing: 137 measured
 
 
 @dataclass(frozen=True)
@@ -28,107 +27,145 @@ class Peak:
     step: str
 
 
-def peak(tasks: Mapping[Key, Any], outputs: Sequence[Sequence[Key]], threads: int, writing: int = 0) -> Peak:
+@dataclass(frozen=True)
+class Window:
+    """A few neighbouring blocks, and what is alive when the first of them begins.
+
+    Parameters
+    ----------
+    outputs
+        The key of each block's final task, in the order of the run.
+    held
+        Results that blocks before them have made and that they, or blocks after them, still need.
+    wanted
+        For each result, held or made here, that several blocks need: the place among ``outputs`` of the last, up to
+        whose end the driver holds it; a place beyond them for a block that comes later.
+    """
+
+    outputs: Sequence[Key]
+    held: Collection[Key] = ()
+    wanted: Mapping[Key, int] = field(default_factory=dict)
+
+
+def peak(
+    stages: Sequence[Mapping[Key, Any]],
+    window: Window,
+    *,
+    threads: int,
+    writing: Mapping[Key, int],
+    process: int = PROCESS,
+) -> Peak:
     """Return a worker's predicted peak memory, its own process included.
 
     Parameters
     ----------
-    tasks
-        The graph *before* optimisation, where every intermediate array has a key of its own.
-    outputs
-        The final keys of a few neighbouring blocks, in order; a block begins when a thread has nothing left
-        to do for the blocks before it.
+    stages
+        The graph of these blocks as workers run it, and before each step of optimisation, down to the one where
+        every intermediate array has a key of its own.
+    window
+        The blocks to walk through.
     threads
         Threads a worker.
     writing
-        Bytes that a final task needs beside its inputs, to pack what it writes.
+        For each final task, the bytes that it needs beside its inputs, to pack what it writes.
+    process
+        Bytes of a worker before its first task.
 
     Notes
     -----
-    A task's output is alive from its start until its last dependent has ended; a view is alive with what it
-    looks at. Temporaries inside a task are not known: kernels that run through lensflow keep them small.
+    A task's inputs are alive until it ends, its output until its last dependent has ended; a view is alive with
+    what it looks at. Temporaries inside one operation on arrays are not known: kernels that run through lensflow
+    keep them small.
     """
-    world = _World(tasks, outputs, writing)
+    worker = _Worker(Footprints(stages, writing), stages[0], window)
     best = Peak(0, "")
-    while running := world.start(threads):
-        if world.alive > best.nbytes:
-            largest = max(running, key=lambda key: world.size.get(key, 0))
-            best = Peak(world.alive, key_split(largest))
-        world.end(running)
-    return Peak(best.nbytes + PROCESS, best.step)
+    while worker.start(threads):
+        if worker.nbytes > best.nbytes:
+            best = Peak(worker.nbytes, worker.step)
+        worker.end_one()
+    return Peak(best.nbytes + process, best.step)
 
 
-class _World:
-    """The tasks of a few blocks: which are waiting, which results are alive."""
+class _Worker:
+    """A worker that does some blocks: what is running, ready, waiting, and which results are alive.
 
-    def __init__(self, tasks: Mapping[Key, Any], outputs: Sequence[Sequence[Key]], writing: int) -> None:
-        self.writing = writing
-        self.needs = {key: list(get_dependencies(tasks, key)) for key in tasks}
-        self.users = Counter(one for needed in self.needs.values() for one in needed)
-        self.rank = _ranks(tasks, self.needs, outputs)
-        self.waiting = sorted(self.rank, key=self.rank.__getitem__)
-        self.owner: dict[Key, Key] = {}
-        self.size: dict[Key, int] = {}
-        self.done: set[Key] = set()
-        self.alive = 0
-        self.finals = {key for keys in outputs for key in keys}
+    Nobody knows how long tasks take. So that any of them may meet, the smallest of those running ends first: a
+    large one goes on until others as large run beside it.
+    """
 
-    def start(self, threads: int) -> list[Key]:
-        """Begin the next tasks that can run, in order of rank, as many as there are threads."""
-        running: list[Key] = []
-        for key in self.waiting:
-            if all(one in self.done for one in self.needs[key]):
-                running.append(key)
-                if len(running) == threads:
-                    break
-        for key in running:
-            self.waiting.remove(key)
-            self.size[key] = self._size(key)
-            self.alive += self.size[key]
-        return running
+    def __init__(self, footprints: Footprints, tasks: Mapping[Key, Any], window: Window) -> None:
+        self._footprints = footprints
+        self._needs: dict[Key, Collection[Key]] = {}
+        held = set(window.held)
+        self._rank = self._ranks(tasks, window.outputs, held)
+        self._waits = {key: sum(need not in held for need in needs) for key, needs in self._needs.items()}
+        self._users: dict[Key, list[Key]] = {}
+        for key, needs in self._needs.items():
+            for need in needs:
+                self._users.setdefault(need, []).append(key)
+        self._ready = [(self._rank[key], key) for key, count in self._waits.items() if count == 0]
+        heapq.heapify(self._ready)
+        self._running: list[tuple[Key, Footprint]] = []
+        users = Counter({key: len(found) for key, found in self._users.items()})
+        users.update(window.wanted)
+        self._ledger = Ledger(users)
+        self._freed: dict[Key, list[Key]] = {output: [] for output in window.outputs}
+        for key, place in window.wanted.items():
+            if place < len(window.outputs):
+                self._freed[window.outputs[place]].append(key)
+        for key in held:
+            self._hold(key)
 
-    def end(self, running: Iterable[Key]) -> None:
-        """Finish tasks and let go of what nobody needs any more."""
-        for key in running:
-            self.done.add(key)
-            if key in self.finals:
-                self.alive -= self.size[key]
-            for needed in self.needs[key]:
-                self._drop(needed)
+    @property
+    def nbytes(self) -> int:
+        """Bytes alive now, those that running tasks take included."""
+        return self._ledger.nbytes + sum(one.work for _, one in self._running)
 
-    def _size(self, key: Key) -> int:
-        if key in self.finals:
-            return self.writing
-        return 0 if self._is_view(key) else sizes.of_key(key) or 0
+    @property
+    def step(self) -> str:
+        """The step that takes most now."""
+        return max((one for _, one in self._running), key=lambda one: one.work).step
 
-    def _drop(self, key: Key) -> None:
-        self.users[key] -= 1
-        if self.users[key] == 0:
-            self.alive -= self.size.get(key, 0)
-            if key in self.owner:
-                self._drop(self.owner[key])
+    def start(self, threads: int) -> bool:
+        """Begin what is ready, in order of rank, as many as there are threads; return whether anything runs."""
+        while self._ready and len(self._running) < threads:
+            _, key = heapq.heappop(self._ready)
+            self._running.append((key, self._footprints.of(key)))
+        return bool(self._running)
 
-    def _is_view(self, key: Key) -> bool:
-        """Whether a task only picks a part out of a chunk of several arrays, or passes a chunk on."""
-        needed = self.needs[key]
-        if len(needed) == 1 and (sizes.is_packed(needed[0]) or sizes.of_key(key) is None):
-            self.owner[key] = needed[0]
-            self.users[needed[0]] += 1
-            return True
-        return False
+    def end_one(self) -> None:
+        """Finish the smallest running task, the first of equals, and let go of what nobody needs any more."""
+        place = min(range(len(self._running)), key=lambda one: self._running[one][1].work)
+        key, one = self._running.pop(place)
+        if key not in self._freed:
+            self._ledger.keep(key, one)
+        for need in (*self._needs[key], *self._freed.get(key, ())):
+            self._ledger.use(need)
+        for user in self._users.get(key, ()):
+            self._waits[user] -= 1
+            if self._waits[user] == 0:
+                heapq.heappush(self._ready, (self._rank[user], user))
 
+    def _hold(self, key: Key) -> None:
+        """Take over a result of an earlier block, and what it looks at."""
+        if key not in self._ledger.sizes:
+            one = self._footprints.of(key)
+            self._ledger.keep(key, one)
+            if one.looks_at is not None:
+                self._hold(one.looks_at)
 
-def _ranks(
-    tasks: Mapping[Key, Any], needs: Mapping[Key, Sequence[Key]], outputs: Sequence[Sequence[Key]]
-) -> dict[Key, tuple[int, int]]:
-    """Rank tasks as the scheduler does: by the first block that needs them, then by Dask's order within it."""
-    ranks: dict[Key, tuple[int, int]] = {}
-    for place, keys in enumerate(outputs):
-        stack, sent = list(keys), {}
-        while stack:
-            key = stack.pop()
-            if key not in ranks and key not in sent:
-                sent[key] = tasks[key]
-                stack.extend(needs[key])
-        ranks.update({key: (place, rank) for key, rank in order(sent).items()})
-    return ranks
+    def _ranks(
+        self, tasks: Mapping[Key, Any], outputs: Sequence[Key], held: Collection[Key]
+    ) -> dict[Key, tuple[int, int]]:
+        """Rank tasks as the scheduler does: by the first block that needs them, then by Dask's order within it."""
+        ranks: dict[Key, tuple[int, int]] = {}
+        for place, output in enumerate(outputs):
+            stack, sent = [output], {}
+            while stack:
+                key = stack.pop()
+                if key not in ranks and key not in sent and key not in held:
+                    sent[key] = tasks[key]
+                    self._needs[key] = self._footprints.needs(key)
+                    stack.extend(self._needs[key])
+            ranks.update({key: (place, rank) for key, rank in order(sent).items() if key in sent})
+        return ranks

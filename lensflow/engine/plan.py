@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from html import escape
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensflow.engine import memory, sizes
-from lensflow.engine.blocks import dataset_of
+from lensflow.engine import sizes
+from lensflow.engine.forecast import Forecast
+from lensflow.engine.lifetimes import Lifetimes
 from lensflow.engine.progress import size
-from lensflow.engine.tasks import TaskGraph, lower, sharing, writers
+from lensflow.engine.tasks import TaskGraph, lower
 from lensflow.engine.work import Work
 from lensflow.errors import Infeasible
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from lensflow.engine.blocks import Block
 
-PACKING = 1  # stored chunks packed in memory at a time
-SAMPLE = 6  # blocks whose memory is walked through, around the largest one
 
 
 @dataclass(frozen=True)
@@ -112,43 +110,19 @@ def plan(data: xr.DataArray | xr.Dataset | xr.DataTree, *, threads: int = 1) -> 
 
 def plan_work(work: Work, graph: TaskGraph, threads: int) -> Plan:
     """Plan what has been looked at and lowered already."""
-    largest = max(range(len(work.blocks)), key=lambda place: work.blocks[place].nbytes)
-    first = max(0, min(largest - SAMPLE // 2, len(work.blocks) - SAMPLE))
-    sample = work.blocks[first : first + SAMPLE]
-    peak = memory.peak(*_unfused(work, sample), threads, PACKING * _largest_stored(work))
-    shared = sharing(graph, work.blocks)
+    lives = Lifetimes.of(graph, work.blocks)
+    peak = Forecast(work, graph, lives).peak(threads)
+    shared = list(lives.shared())
     return Plan(
         blocks=len(work.blocks),
         tasks=len(graph.tasks),
         input_files=len(work.identity.inputs),
         input_bytes=sum(one[0] for one in work.identity.inputs.values()),
         output_bytes=work.nbytes,
-        largest_block=work.blocks[largest].nbytes,
+        largest_block=max(block.nbytes for block in work.blocks),
         shared_tasks=len(shared),
         shared_bytes=sum(sizes.of_key(key) or 0 for key in shared),
         threads=threads,
         peak_memory=peak.nbytes,
         peak_step=peak.step,
     )
-
-
-def _largest_stored(work: Work) -> int:
-    """Return the bytes of the largest stored chunk or shard."""
-    found: list[int] = []
-    for grid in work.grids:
-        variables = dataset_of(work.tree, grid.group).variables
-        for name in grid.names:
-            owned = work.layouts[f"{grid.group}/{name}".lstrip("/")].owned
-            found.append(prod(owned) * variables[name].dtype.itemsize)
-    return max(found)
-
-
-def _unfused(work: Work, sample: Sequence[Block]) -> tuple[dict[Hashable, Any], list[list[Hashable]]]:
-    """Return the tasks of a few blocks before optimisation, and the final keys of each."""
-    arrays = dict(zip(work.grids, writers(work.tree, work.grids, Path("planned.zarr"), "0" * 8), strict=True))
-    outputs: list[list[Hashable]] = [[(arrays[block.grid].name, *block.index)] for block in sample]
-    tasks: dict[Hashable, Any] = {}
-    for grid in {block.grid for block in sample}:
-        keys = {key for (key,) in outputs if key[0] == arrays[grid].name}  # type: ignore[index]
-        tasks.update(arrays[grid].__dask_graph__().cull(keys))
-    return tasks, outputs

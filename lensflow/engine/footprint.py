@@ -1,0 +1,184 @@
+"""What a task holds while it runs: the arrays of the steps that Dask has fused into it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dask.core import get_dependencies
+from dask.order import order
+from dask.utils import key_split
+
+from lensflow.engine import sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable, Mapping, Sequence
+
+    Key = Hashable
+
+VIEWS = {"getitem", "trim", "transpose", "reshape", "broadcast_to"}  # Dask's names of steps that copy nothing,
+COPIED = 2  # but for slices that are this many times smaller than what they are cut from (dask.array.chunk.getitem)
+SPLIT = "rechunk-split"  # slices whose sizes are not known, only that of what is put together from them
+WORKING = {"var": 16}  # bytes an element of the input: deviations from the mean, and their squares, in float64
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The memory of a task beside its inputs.
+
+    Parameters
+    ----------
+    work
+        Bytes at its worst moment, its result included.
+    result
+        Bytes that stay until the last user of the result has ended.
+    looks_at
+        The input that the result is a view of, which therefore stays as long; or, where there is a ``result``, the
+        input of several arrays that it is one of; else None.
+    step
+        The step that runs at the worst moment.
+    """
+
+    work: int
+    result: int
+    looks_at: Key | None
+    step: str
+
+
+@dataclass
+class Ledger:
+    """Which results are alive, and their bytes; a view keeps alive what it looks at, or its part of that.
+
+    Parameters
+    ----------
+    users
+        How many will still use each result.
+    """
+
+    users: Counter[Key]
+    nbytes: int = 0
+    sizes: dict[Key, int] = field(default_factory=dict)
+    owners: dict[Key, Key] = field(default_factory=dict)
+
+    def keep(self, key: Key, one: Footprint) -> None:
+        """Note that a result is alive."""
+        if one.looks_at is not None and one.result and one.looks_at in self.sizes:
+            part = min(one.result, self.sizes[one.looks_at])  # its own from now on: what is left may go before it
+            self.sizes[one.looks_at] -= part
+            self.sizes[key] = part
+            return
+        self.sizes[key] = one.result
+        self.nbytes += one.result
+        if one.looks_at is not None:
+            self.owners[key] = one.looks_at
+            self.users[one.looks_at] += 1
+
+    def use(self, key: Key) -> None:
+        """Note that a user has ended; the last one takes the result with it."""
+        self.users[key] -= 1
+        if self.users[key] == 0:
+            self.nbytes -= self.sizes.pop(key, 0)
+            if key in self.owners:
+                self.use(self.owners.pop(key))
+
+    def root(self, key: Key) -> Key:
+        """Return what a view looks at in the end; anything else is its own root."""
+        while key in self.owners:
+            key = self.owners[key]
+        return key
+
+
+class Footprints:
+    """Footprints of tasks, found by looking at what was fused into them.
+
+    Dask runs the steps of a fused task one after the other and lets go of what no later step needs; but what
+    goes into a fused task stays until all of it has run, and fused tasks are fused again. So a task is walked
+    through stage by stage: each stage is the same graph before one more optimisation.
+
+    Parameters
+    ----------
+    stages
+        Graphs, from the tasks that workers run to single operations on arrays.
+    writing
+        For each final task, the bytes that it needs beside its inputs.
+    """
+
+    def __init__(self, stages: Sequence[Mapping[Key, Any]], writing: Mapping[Key, int]) -> None:
+        self._stages = stages
+        self._writing = writing
+        self._merged: dict[Key, int] | None = None
+
+    def needs(self, key: Key, stage: int = 0) -> Collection[Key]:
+        """Return the keys a task of a stage needs directly.
+
+        A task fused under another name is passed over: Dask leaves an alias under the old one.
+        """
+        found: set[Key] = get_dependencies(self._stages[stage], key) if key in self._stages[stage] else set()
+        if len(found) == 1 and stage + 1 < len(self._stages):
+            (one,) = found
+            if one in self._stages[stage] and one not in self._stages[stage + 1]:
+                return self.needs(one, stage)
+        return found
+
+    def of(self, key: Key, stage: int = 0) -> Footprint:
+        """Return the footprint of a task of a stage."""
+        needs = self.needs(key, stage)
+        if stage == len(self._stages) - 1:
+            return self._single(key, needs)
+        parts = self._parts(key, stage + 1, needs)
+        return self.of(key, stage + 1) if len(parts) == 1 else self._walk(key, parts, stage + 1)
+
+    def _single(self, key: Key, needs: Collection[Key]) -> Footprint:
+        step = key_split(key)
+        if key in self._writing:
+            return Footprint(self._writing[key], 0, None, step)
+        known = self._share(key) if step == SPLIT else sizes.of_key(key)
+        if len(needs) == 1:
+            (one,) = needs
+            if sizes.is_packed(one):
+                return Footprint(0, known or 0, one, step)
+            if known is None or step in VIEWS or step == SPLIT:
+                small = known is not None and COPIED * known <= (sizes.of_key(one) or 0)
+                if not small or step not in {"getitem", SPLIT}:
+                    return Footprint(0, 0, one, step)
+        working = WORKING.get(step, 0) * sum(sizes.elements(need) for need in needs)
+        return Footprint((known or 0) + working, known or 0, None, step)
+
+    def _share(self, key: Key) -> int | None:
+        """Return the bytes of a slice: what is put together from slices, divided by their number."""
+        if self._merged is None:
+            self._merged = {}
+            for user in self._stages[-1]:
+                found = self.needs(user, len(self._stages) - 1)
+                known = sizes.of_key(user)
+                if known is not None:
+                    self._merged.update({need: known // len(found) for need in found if key_split(need) == SPLIT})
+        return self._merged.get(key)
+
+    def _parts(self, key: Key, stage: int, inputs: Collection[Key]) -> dict[Key, Collection[Key]]:
+        """Return the tasks of a stage that a task of the stage before consists of, with what each needs."""
+        parts: dict[Key, Collection[Key]] = {}
+        stack = [key]
+        while stack:
+            one = stack.pop()
+            if one not in parts:
+                parts[one] = self.needs(one, stage)
+                stack.extend(need for need in parts[one] if need not in inputs)
+        return parts
+
+    def _walk(self, key: Key, parts: Mapping[Key, Collection[Key]], stage: int) -> Footprint:
+        """Run the parts of a task one after the other and return the worst moment, and what is left."""
+        ledger = Ledger(Counter(need for needs in parts.values() for need in needs if need in parts))
+        worst, step = 0, key_split(key)
+        ranks = order({part: self._stages[stage][part] for part in parts if part in self._stages[stage]})
+        for part in sorted(ranks, key=ranks.__getitem__):
+            one = self.of(part, stage)
+            if ledger.nbytes + one.work > worst:
+                worst, step = ledger.nbytes + one.work, one.step
+            ledger.keep(part, one)
+            for need in parts[part]:
+                if need in parts:
+                    ledger.use(need)
+        root = ledger.root(key)
+        return Footprint(worst, ledger.nbytes, None if root in parts else root, step)

@@ -1,0 +1,72 @@
+"""The memory of a run: choose the blocks where it will be shortest, and walk through them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+import dask.array as da
+from dask.highlevelgraph import HighLevelGraph
+
+from lensflow.engine import memory
+from lensflow.engine.blocks import dataset_of
+from lensflow.engine.packing import copied, packing
+from lensflow.engine.tasks import writers
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+    from lensflow.engine.blocks import Block, Grid
+    from lensflow.engine.lifetimes import Lifetimes
+    from lensflow.engine.tasks import TaskGraph
+    from lensflow.engine.work import Work
+
+    Key = Hashable
+
+SAMPLE = 6  # blocks that are walked through, at least; with more threads, more blocks meet
+
+
+class Forecast:
+    """Predicts memory for one run, for any number of threads."""
+
+    def __init__(self, work: Work, graph: TaskGraph, lives: Lifetimes) -> None:
+        self._work, self._graph, self._lives = work, graph, lives
+        made = writers(work.tree, work.grids, Path("planned.zarr"), "0" * 8)
+        self._names = {grid: one.name for grid, one in zip(work.grids, made, strict=True)}
+        self._layers = HighLevelGraph.merge(*(one.__dask_graph__() for one in made))
+        self._packing = {grid: packing(work, grid) for grid in work.grids}
+
+    def peak(self, threads: int) -> memory.Peak:
+        """Return the worst moment of a worker, around the largest block and around the one with most alive."""
+        blocks = self._work.blocks
+        largest = max(range(len(blocks)), key=lambda place: blocks[place].nbytes)
+        count = max(SAMPLE, 2 * threads + 2)
+        begins = {max(0, min(place - count // 2, len(blocks) - count)) for place in (largest, self._lives.fullest(blocks))}
+        return max((self._around(begin, count, threads) for begin in sorted(begins)), key=lambda one: one.nbytes)
+
+    def _around(self, begin: int, count: int, threads: int) -> memory.Peak:
+        sample = self._work.blocks[begin : begin + count]
+        outputs = [(self._names[block.grid], *block.index) for block in sample]
+        stages = self._stages(sample, outputs)
+        writing = {
+            output: max(
+                nbytes + copied(stages[-1], (self._source(block.grid, name), *block.index))
+                for name, nbytes in self._packing[block.grid].items()
+            )
+            for output, block in zip(outputs, sample, strict=True)
+        }
+        return memory.peak(stages, self._lives.window(begin, outputs), threads=threads, writing=writing)
+
+    def _source(self, grid: Grid, name: str) -> str:
+        """Return the name of the array behind a variable."""
+        return str(dataset_of(self._work.tree, grid.group).variables[name].data.name)
+
+    def _stages(self, sample: Sequence[Block], outputs: Sequence[Key]) -> list[Mapping[Key, Any]]:
+        """Return the graph of some blocks as it will run, as it is before tasks in a row are fused, and as it was made."""
+        running = self._graph.cut(map(self._graph.key, sample))
+        for block, output in zip(sample, outputs, strict=True):
+            running[output] = running.pop(self._graph.key(block))
+        with dask.config.set({"optimization.fuse.active": False}):
+            unfused = dict(da.optimize(self._layers, list(outputs)))
+        return [running, unfused, dict(self._layers.cull(set(outputs)))]

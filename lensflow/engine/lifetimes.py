@@ -1,0 +1,72 @@
+"""When each result of a run is made and when it is used last, in blocks: where memory will be short."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from lensflow.engine import sizes
+from lensflow.engine.memory import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+    from lensflow.engine.blocks import Block
+    from lensflow.engine.tasks import TaskGraph
+
+    Key = Hashable
+
+
+@dataclass(frozen=True)
+class Lifetimes:
+    """The life of every result, counted in places in the order of blocks.
+
+    Parameters
+    ----------
+    first
+        The block that makes it: the first that needs it.
+    last
+        The last block that makes something from it. Where that is a later block the driver keeps the result.
+    """
+
+    first: Mapping[Key, int]
+    last: Mapping[Key, int]
+
+    @classmethod
+    def of(cls, graph: TaskGraph, blocks: Sequence[Block]) -> Lifetimes:
+        """Walk through the graph once."""
+        first: dict[Key, int] = {}
+        last: dict[Key, int] = {}
+        for place, block in enumerate(blocks):
+            open_keys = [graph.key(block)]
+            while open_keys:
+                key = open_keys.pop()
+                if key in first:
+                    continue
+                first[key] = place
+                for need in graph.dependencies(key):
+                    last[need] = place
+                    open_keys.append(need)
+        return cls(first, last)
+
+    def shared(self) -> Iterator[Key]:
+        """Yield the results that outlive the block that made them."""
+        return (key for key, place in self.last.items() if place > self.first[key])
+
+    def fullest(self, blocks: Sequence[Block]) -> int:
+        """Return the place of the block at which most bytes are alive: held since before, made for it, its own."""
+        change = [0] * (len(blocks) + 1)
+        for key, place in self.last.items():
+            nbytes = sizes.of_key(key) or 0
+            change[self.first[key]] += nbytes
+            change[place + 1] -= nbytes
+        alive = accumulate(change[:-1])
+        return max(enumerate(alive), key=lambda one: one[1] + blocks[one[0]].nbytes)[0]
+
+    def window(self, begin: int, outputs: Sequence[Key]) -> Window:
+        """Return the window of the blocks from ``begin`` on whose final tasks are ``outputs``."""
+        end = begin + len(outputs)
+        held = [key for key in self.shared() if self.first[key] < begin <= self.last[key]]
+        wanted = {key: self.last[key] - begin for key in self.shared() if self.first[key] < end and self.last[key] >= begin}
+        return Window(outputs, held, wanted)
