@@ -169,7 +169,10 @@ class Footprints:
 
     def _walk(self, key: Key, parts: Mapping[Key, Collection[Key]], stage: int) -> Footprint:
         """Run the parts of a task one after the other and return the worst moment, and what is left."""
-        ledger = Ledger(Counter(need for needs in parts.values() for need in needs if need in parts))
+        users = Counter(need for needs in parts.values() for need in needs if need in parts)
+        # Dask fuses what several steps of a task use after those steps have been fused: it goes into them
+        users.update([part for part, count in users.items() if count > 1])
+        ledger = Ledger(users)
         worst, step = 0, key_split(key)
         ranks = order({part: self._stages[stage][part] for part in parts if part in self._stages[stage]})
         for part in sorted(ranks, key=ranks.__getitem__):
@@ -181,4 +184,4 @@ class Footprints:
                 if need in parts:
                     ledger.use(need)
         root = ledger.root(key)
-        return Footprint(worst, ledger.nbytes, None if root in parts else root, step)
+        return Footprint(worst, ledger.sizes[root], None, step) if root in parts else Footprint(worst, 0, root, step)

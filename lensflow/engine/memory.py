@@ -107,9 +107,10 @@ class _Worker:
         heapq.heapify(self._ready)
         self._running: list[tuple[Key, Footprint]] = []
         users = Counter({key: len(found) for key, found in self._users.items()})
-        users.update(window.wanted)
+        users.update(window.wanted.keys())
         self._ledger = Ledger(users)
         self._freed: dict[Key, list[Key]] = {output: [] for output in window.outputs}
+        self._late: list[Key] = []
         for key, place in window.wanted.items():
             if place < len(window.outputs):
                 self._freed[window.outputs[place]].append(key)
@@ -139,8 +140,12 @@ class _Worker:
         key, one = self._running.pop(place)
         if key not in self._freed:
             self._ledger.keep(key, one)
-        for need in (*self._needs[key], *self._freed.get(key, ())):
+        for need in self._needs[key]:
             self._ledger.use(need)
+        if one.work:  # until the driver has heard of a block and let go, the worker is at its next task
+            for need in self._late:
+                self._ledger.use(need)
+            self._late = self._freed.get(key, [])
         for user in self._users.get(key, ()):
             self._waits[user] -= 1
             if self._waits[user] == 0:
@@ -156,9 +161,12 @@ class _Worker:
 
     def _ranks(
         self, tasks: Mapping[Key, Any], outputs: Sequence[Key], held: Collection[Key]
-    ) -> dict[Key, tuple[int, int]]:
-        """Rank tasks as the scheduler does: by the first block that needs them, then by Dask's order within it."""
-        ranks: dict[Key, tuple[int, int]] = {}
+    ) -> dict[Key, tuple[bool, int, int]]:
+        """Rank tasks as the scheduler does: by the first block that needs them, then by Dask's order within it.
+
+        What needs nothing, reading above all, waits until nothing else is ready (``worker-saturation: 1.0``).
+        """
+        ranks: dict[Key, tuple[bool, int, int]] = {}
         for place, output in enumerate(outputs):
             stack, sent = [output], {}
             while stack:
@@ -167,5 +175,5 @@ class _Worker:
                     sent[key] = tasks[key]
                     self._needs[key] = self._footprints.needs(key)
                     stack.extend(self._needs[key])
-            ranks.update({key: (place, rank) for key, rank in order(sent).items() if key in sent})
+            ranks.update({key: (not self._needs[key], place, rank) for key, rank in order(sent).items() if key in sent})
         return ranks
