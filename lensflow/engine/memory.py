@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Key = Hashable
 
 PROCESS = 150 * 2**20  # bytes of a worker that has imported what writing takes and computed nothing: 137 measured
+LATE = 128 * 2**20  # bytes that a thread makes until the driver has heard of a block, journalled it and let go: 0.1 s
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ def peak(
     what it looks at. Temporaries inside one operation on arrays are not known: kernels that run through lensflow
     keep them small.
     """
-    worker = _Worker(Footprints(stages, writing), stages[0], window)
+    worker = _Worker(Footprints(stages, writing), stages[0], window, threads)
     best = Peak(0, "")
-    while worker.start(threads):
+    while worker.start():
         if worker.nbytes > best.nbytes:
             best = Peak(worker.nbytes, worker.step)
         worker.end_one()
@@ -93,8 +94,9 @@ class _Worker:
     large one goes on until others as large run beside it.
     """
 
-    def __init__(self, footprints: Footprints, tasks: Mapping[Key, Any], window: Window) -> None:
+    def __init__(self, footprints: Footprints, tasks: Mapping[Key, Any], window: Window, threads: int) -> None:
         self._footprints = footprints
+        self._threads = threads
         self._needs: dict[Key, Collection[Key]] = {}
         held = set(window.held)
         self._rank = self._ranks(tasks, window.outputs, held)
@@ -110,7 +112,7 @@ class _Worker:
         users.update(window.wanted.keys())
         self._ledger = Ledger(users)
         self._freed: dict[Key, list[Key]] = {output: [] for output in window.outputs}
-        self._late: list[Key] = []
+        self._late: deque[list[Any]] = deque()
         for key, place in window.wanted.items():
             if place < len(window.outputs):
                 self._freed[window.outputs[place]].append(key)
@@ -127,9 +129,9 @@ class _Worker:
         """The step that takes most now."""
         return max((one for _, one in self._running), key=lambda one: one.work).step
 
-    def start(self, threads: int) -> bool:
+    def start(self) -> bool:
         """Begin what is ready, in order of rank, as many as there are threads; return whether anything runs."""
-        while self._ready and len(self._running) < threads:
+        while self._ready and len(self._running) < self._threads:
             _, key = heapq.heappop(self._ready)
             self._running.append((key, self._footprints.of(key)))
         return bool(self._running)
@@ -142,14 +144,19 @@ class _Worker:
             self._ledger.keep(key, one)
         for need in self._needs[key]:
             self._ledger.use(need)
-        if one.work:  # until the driver has heard of a block and let go, the worker is at its next task
-            for need in self._late:
-                self._ledger.use(need)
-            self._late = self._freed.get(key, [])
+        self._let_go(one.work)
+        self._late.extend([need, LATE * self._threads] for need in self._freed.get(key, ()))
         for user in self._users.get(key, ()):
             self._waits[user] -= 1
             if self._waits[user] == 0:
                 heapq.heappush(self._ready, (self._rank[user], user))
+
+    def _let_go(self, work: int) -> None:
+        """Use up the delay of what the driver is about to let go of."""
+        for one in self._late:
+            one[1] -= work
+        while self._late and self._late[0][1] <= 0:
+            self._ledger.use(self._late.popleft()[0])
 
     def _hold(self, key: Key) -> None:
         """Take over a result of an earlier block, and what it looks at."""
