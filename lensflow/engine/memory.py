@@ -132,9 +132,12 @@ class _Worker:
     def start(self) -> bool:
         """Begin what is ready, in order of rank, as many as there are threads; return whether anything runs."""
         while self._ready and len(self._running) < self._threads:
-            _, key = heapq.heappop(self._ready)
-            self._running.append((key, self._footprints.of(key)))
+            self._begin()
         return bool(self._running)
+
+    def _begin(self) -> None:
+        _, key = heapq.heappop(self._ready)
+        self._running.append((key, self._footprints.of(key)))
 
     def end_one(self) -> None:
         """Finish the smallest running task, the first of equals, and let go of what nobody needs any more."""
@@ -146,6 +149,8 @@ class _Worker:
             self._ledger.use(need)
         self._let_go(one.work)
         self._late.extend([need, LATE * self._threads] for need in self._freed.get(key, ()))
+        if self._ready and self._needs[self._ready[0][1]]:
+            self._begin()  # what the worker has already goes before what the scheduler will send on this news
         for user in self._users.get(key, ()):
             self._waits[user] -= 1
             if self._waits[user] == 0:
