@@ -11,6 +11,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from lensflow.engine import memory
 from lensflow.engine.blocks import dataset_of
+from lensflow.engine.carried import Halo, halo
 from lensflow.engine.packing import copied, packing
 from lensflow.engine.tasks import writers
 
@@ -28,42 +29,58 @@ SAMPLE = 6  # blocks that are walked through, at least; with more threads, more 
 
 
 class Forecast:
-    """Predicts memory for one run, for any number of threads."""
+    """Predicts the memory of one run, for any number of threads.
 
-    def __init__(self, work: Work, graph: TaskGraph, lives: Lifetimes) -> None:
+    Parameters
+    ----------
+    work, graph, lives
+        What is to be written, the tasks, and how long their results live.
+    process
+        Bytes of a worker before its first task.
+    """
+
+    def __init__(self, work: Work, graph: TaskGraph, lives: Lifetimes, process: int = memory.PROCESS) -> None:
+        self._process = process
         self._work, self._graph, self._lives = work, graph, lives
         made = writers(work.tree, work.grids, Path("planned.zarr"), "0" * 8)
         self._names = {grid: one.name for grid, one in zip(work.grids, made, strict=True)}
         self._layers = HighLevelGraph.merge(*(one.__dask_graph__() for one in made))
         self._packing = {grid: packing(work, grid) for grid in work.grids}
 
+    @property
+    def halo(self) -> Halo:
+        """What halos cost."""
+        return halo(self._layers)
+
     def peak(self, threads: int) -> memory.Peak:
         """Return the worst moment of a worker, around the largest block and around the one with most alive."""
         blocks = self._work.blocks
         largest = max(range(len(blocks)), key=lambda place: blocks[place].nbytes)
         count = max(SAMPLE, 2 * threads + 2)
-        begins = {max(0, min(place - count // 2, len(blocks) - count)) for place in (largest, self._lives.fullest(blocks))}
+        places = (largest, self._lives.fullest(blocks))
+        begins = {max(0, min(place - count // 2, len(blocks) - count)) for place in places}
         return max((self._around(begin, count, threads) for begin in sorted(begins)), key=lambda one: one.nbytes)
 
     def _around(self, begin: int, count: int, threads: int) -> memory.Peak:
         sample = self._work.blocks[begin : begin + count]
-        outputs = [(self._names[block.grid], *block.index) for block in sample]
+        outputs: list[Key] = [(self._names[block.grid], *block.index) for block in sample]
         stages = self._stages(sample, outputs)
-        writing = {
+        writing: dict[Key, int] = {
             output: max(
                 nbytes + copied(stages[-1], (self._source(block.grid, name), *block.index))
                 for name, nbytes in self._packing[block.grid].items()
             )
             for output, block in zip(outputs, sample, strict=True)
         }
-        return memory.peak(stages, self._lives.window(begin, outputs), threads=threads, writing=writing)
+        window = self._lives.window(begin, outputs)
+        return memory.peak(stages, window, threads=threads, writing=writing, process=self._process)
 
     def _source(self, grid: Grid, name: str) -> str:
         """Return the name of the array behind a variable."""
         return str(dataset_of(self._work.tree, grid.group).variables[name].data.name)
 
     def _stages(self, sample: Sequence[Block], outputs: Sequence[Key]) -> list[Mapping[Key, Any]]:
-        """Return the graph of some blocks as it will run, as it is before tasks in a row are fused, and as it was made."""
+        """Return the graph of some blocks as it will run, before tasks in a row are fused, and as it was made."""
         running = self._graph.cut(map(self._graph.key, sample))
         for block, output in zip(sample, outputs, strict=True):
             running[output] = running.pop(self._graph.key(block))

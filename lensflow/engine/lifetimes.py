@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from lensflow.engine import sizes
 from lensflow.engine.memory import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from lensflow.engine.blocks import Block
     from lensflow.engine.tasks import TaskGraph
@@ -50,9 +51,11 @@ class Lifetimes:
                     open_keys.append(need)
         return cls(first, last)
 
-    def shared(self) -> Iterator[Key]:
-        """Yield the results that outlive the block that made them."""
-        return (key for key, place in self.last.items() if place > self.first[key])
+    @cached_property
+    def shared(self) -> list[Key]:
+        """The results that outlive the block that made them."""
+        first = self.first
+        return [key for key, place in self.last.items() if place > first[key]]
 
     def fullest(self, blocks: Sequence[Block]) -> int:
         """Return the place of the block at which most bytes are alive: held since before, made for it, its own."""
@@ -67,6 +70,7 @@ class Lifetimes:
     def window(self, begin: int, outputs: Sequence[Key]) -> Window:
         """Return the window of the blocks from ``begin`` on whose final tasks are ``outputs``."""
         end = begin + len(outputs)
-        held = [key for key in self.shared() if self.first[key] < begin <= self.last[key]]
-        wanted = {key: self.last[key] - begin for key in self.shared() if self.first[key] < end and self.last[key] >= begin}
-        return Window(outputs, held, wanted)
+        wanted = {
+            key: self.last[key] - begin for key in self.shared if self.first[key] < end and self.last[key] >= begin
+        }
+        return Window(outputs, [key for key in wanted if first[key] < begin], wanted)

@@ -65,7 +65,7 @@ def _of_variable(work: Work, grid: Grid, name: str, variable: xr.Variable) -> in
     """
     owned = work.layouts[f"{grid.group}/{name}".lstrip("/")].owned
     elements = prod(owned)
-    chunk = elements * variable.dtype.itemsize
+    chunk: int = elements * variable.dtype.itemsize
     block = tuple(max(lengths) for lengths in grid.chunks)
     alone = all(len(set(lengths)) == 1 for lengths in grid.chunks) and block == owned
     return (0 if alone else chunk) + max(chunk, elements * _comparison(variable))
@@ -78,4 +78,5 @@ def _comparison(variable: xr.Variable) -> int:
         return 1  # equal or not
     if kind in "fc" and np.isnan(fill):
         return 3  # NaN here, NaN there, both the same: pixels that are not all NaN differ in that already
-    return 3 + 2 * variable.dtype.itemsize  # then those that are no NaN are picked out of both and compared
+    size: int = variable.dtype.itemsize
+    return 3 + 2 * size  # then those that are no NaN are picked out of both and compared

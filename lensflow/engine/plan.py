@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import sizes
 from lensflow.engine.forecast import Forecast
+from lensflow.engine.history import core_hours
 from lensflow.engine.lifetimes import Lifetimes
+from lensflow.engine.memory import PROCESS
 from lensflow.engine.progress import size
+from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.tasks import TaskGraph, lower
 from lensflow.engine.work import Work
 from lensflow.errors import Infeasible
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
-
     import xarray as xr
-
-    from lensflow.engine.blocks import Block
-
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,15 @@ class Plan:
     threads
         Threads a worker that the memory was predicted for.
     peak_memory, peak_step
-        Predicted bytes of a worker at the worst moment, and the task then running.
+        Predicted bytes of a worker at the worst moment, and the step then running that takes most.
+    single_memory
+        The same bytes for a worker of one thread; None if not asked.
+    process
+        Bytes of a worker before its first task, which the other two include.
+    halo_bytes, core_bytes
+        What chunks carry over block edges, all blocks together, and those chunks without it; None if unknown.
+    core_hours
+        What the whole run costs, going by its earlier sessions; None if unknown.
     """
 
     blocks: int
@@ -55,6 +61,11 @@ class Plan:
     threads: int
     peak_memory: int
     peak_step: str
+    single_memory: int | None = None
+    process: int = PROCESS
+    halo_bytes: int | None = None
+    core_bytes: int | None = None
+    core_hours: float | None = None
 
     def check(self, limit: int | None) -> None:
         """Refuse a plan that no worker can carry out.
@@ -62,13 +73,21 @@ class Plan:
         Raises
         ------
         Infeasible
-            If the predicted peak is above ``limit``, the memory of a worker in bytes.
+            If the predicted peak is above ``limit``, the memory of a worker in bytes; it says what would fit.
         """
-        if limit is not None and self.peak_memory > limit:
-            raise Infeasible(
-                f"a worker would need {size(self.peak_memory)} at its peak (step {self.peak_step}), its limit is"
-                f" {size(limit)}: use smaller blocks, fewer threads a worker, or workers with more memory"
-            )
+        if limit is None or self.peak_memory <= limit:
+            return
+        remedies = ["workers with more memory"]
+        if self.single_memory is not None and self.single_memory <= limit:
+            remedies.insert(0, f"one thread a worker ({size(self.single_memory)} predicted)")
+        if limit > self.process:
+            share = (limit - self.process) / (self.peak_memory - self.process)
+            remedies.insert(0, f"smaller blocks (about {size(int(share * self.largest_block))} would fit)")
+        raise Infeasible(
+            f"a worker of {self.threads} thread(s) would need {size(self.peak_memory)} at its peak (step"
+            f" {self.peak_step}, blocks of {size(self.largest_block)}), its limit is {size(limit)}:"
+            f" use {', '.join(remedies[:-1])}{' or ' if remedies[1:] else ''}{remedies[-1]}"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -76,14 +95,26 @@ class Plan:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return label and text of each line, for terminal and notebook."""
-        return [
+        rows = [
             ("blocks", f"{self.blocks:,} (largest {size(self.largest_block)})"),
             ("tasks", f"{self.tasks:,} ({self.tasks / self.blocks:.1f} a block)"),
             ("read", f"{self.input_files:,} input files, {size(self.input_bytes)} on disk"),
             ("write", f"{size(self.output_bytes)} before compression"),
             ("shared", f"{self.shared_tasks:,} results used by several blocks, {size(self.shared_bytes)}"),
+            ("halo", self._halo()),
             ("memory", f"{size(self.peak_memory)} a worker of {self.threads} thread(s), at {self.peak_step}"),
         ]
+        if self.core_hours is not None:
+            rows.append(("cost", f"{self.core_hours:.3g} core hours for all of it, going by what is done"))
+        return rows
+
+    def _halo(self) -> str:
+        if self.halo_bytes is None or self.core_bytes is None:
+            return "unknown: the arrays were made outside a graph"
+        if not self.halo_bytes:
+            return "none"
+        share = 100 * self.halo_bytes / self.core_bytes
+        return f"{size(self.halo_bytes)} carried over block edges, {share:.1f} % of {size(self.core_bytes)}"
 
     def __str__(self) -> str:
         return "\n".join(f"{label:>8}  {text}" for label, text in self.rows())
@@ -93,7 +124,7 @@ class Plan:
         return f"<table><caption>plan</caption>{body}</table>"
 
 
-def plan(data: xr.DataArray | xr.Dataset | xr.DataTree, *, threads: int = 1) -> Plan:
+def plan(data: xr.DataArray | xr.Dataset | xr.DataTree, *, threads: int = 1, out: Path | str | None = None) -> Plan:
     """Plan a lazy dataset: nothing is computed, nothing is written.
 
     Parameters
@@ -102,17 +133,34 @@ def plan(data: xr.DataArray | xr.Dataset | xr.DataTree, *, threads: int = 1) -> 
         The lazy data a graph has made.
     threads
         Threads a worker process will have.
+    out
+        The store of a run that has begun, from which the cost of the whole is estimated.
     """
     work = Work.of(data)
     graph = lower(work.tree, work.grids, Path("planned.zarr"), "0" * 8)
-    return plan_work(work, graph, threads)
+    return plan_work(work, graph, threads, history=RunDirectory.of(out) if out else None)
 
 
-def plan_work(work: Work, graph: TaskGraph, threads: int) -> Plan:
-    """Plan what has been looked at and lowered already."""
+def plan_work(
+    work: Work, graph: TaskGraph, threads: int, *, process: int = PROCESS, history: RunDirectory | None = None
+) -> Plan:
+    """Plan what has been looked at and lowered already.
+
+    Parameters
+    ----------
+    work, graph
+        What is to be written, and how.
+    threads
+        Threads a worker process has.
+    process
+        Bytes of a worker before its first task.
+    history
+        Run directory of earlier sessions.
+    """
     lives = Lifetimes.of(graph, work.blocks)
-    peak = Forecast(work, graph, lives).peak(threads)
-    shared = list(lives.shared())
+    forecast = Forecast(work, graph, lives, process)
+    peak = forecast.peak(threads)
+    carried = forecast.halo
     return Plan(
         blocks=len(work.blocks),
         tasks=len(graph.tasks),
@@ -120,9 +168,14 @@ def plan_work(work: Work, graph: TaskGraph, threads: int) -> Plan:
         input_bytes=sum(one[0] for one in work.identity.inputs.values()),
         output_bytes=work.nbytes,
         largest_block=max(block.nbytes for block in work.blocks),
-        shared_tasks=len(shared),
-        shared_bytes=sum(sizes.of_key(key) or 0 for key in shared),
+        shared_tasks=len(lives.shared),
+        shared_bytes=sum(sizes.of_key(key) or 0 for key in lives.shared),
         threads=threads,
         peak_memory=peak.nbytes,
         peak_step=peak.step,
+        single_memory=peak.nbytes if threads == 1 else forecast.peak(1).nbytes,
+        process=process,
+        halo_bytes=carried.nbytes,
+        core_bytes=carried.core,
+        core_hours=core_hours(history, blocks=len(work.blocks), nbytes=work.nbytes) if history else None,
     )

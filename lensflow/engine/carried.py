@@ -1,0 +1,43 @@
+"""The price of halos: what blocks of an overlapping array carry beyond their own pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lensflow.engine import sizes
+
+if TYPE_CHECKING:
+    from dask.highlevelgraph import HighLevelGraph
+
+OVERLAPPING = "overlap-"  # what Dask calls arrays whose chunks carry a halo
+
+
+@dataclass(frozen=True)
+class Halo:
+    """Bytes over all blocks of all arrays with a halo; None where the sizes of arrays are not known.
+
+    Parameters
+    ----------
+    nbytes
+        What chunks carry beyond their core: it is copied, and computed on, once more for each block.
+    core
+        The chunks without their halo.
+    """
+
+    nbytes: int | None
+    core: int | None
+
+
+def halo(layers: HighLevelGraph) -> Halo:
+    """Add up the halos of a graph: for each array with one, its bytes less those of the array it is cut from."""
+    beyond = inside = 0
+    for name, needs in layers.dependencies.items():
+        if not name.startswith(OVERLAPPING) or len(needs) != 1:
+            continue
+        around, core = sizes.of_array(name), sizes.of_array(next(iter(needs)))
+        if around is None or core is None:
+            return Halo(None, None)
+        beyond += around - core
+        inside += core
+    return Halo(beyond, inside)
