@@ -69,8 +69,6 @@ class Lifetimes:
 
     def window(self, begin: int, outputs: Sequence[Key]) -> Window:
         """Return the window of the blocks from ``begin`` on whose final tasks are ``outputs``."""
-        end = begin + len(outputs)
-        wanted = {
-            key: self.last[key] - begin for key in self.shared if self.first[key] < end and self.last[key] >= begin
-        }
+        first, last, end = self.first, self.last, begin + len(outputs)
+        wanted = {key: last[key] - begin for key in self.shared if first[key] < end and last[key] >= begin}
         return Window(outputs, [key for key in wanted if first[key] < begin], wanted)
