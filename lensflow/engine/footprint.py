@@ -63,16 +63,16 @@ class Ledger:
 
     def keep(self, key: Key, one: Footprint) -> None:
         """Note that a result is alive."""
-        if one.looks_at is not None and one.result and one.looks_at in self.sizes:
-            part = min(one.result, self.sizes[one.looks_at])  # its own from now on: what is left may go before it
-            self.sizes[one.looks_at] -= part
-            self.sizes[key] = part
-            return
-        self.sizes[key] = one.result
-        self.nbytes += one.result
-        if one.looks_at is not None:
+        if one.looks_at is not None and one.result:
+            part = min(one.result, self.sizes.get(one.looks_at, 0))
+            if part:  # its own from now on: the rest may go before it
+                self.sizes[one.looks_at] -= part
+            self.nbytes -= part
+        elif one.looks_at is not None:
             self.owners[key] = one.looks_at
             self.users[one.looks_at] += 1
+        self.sizes[key] = one.result
+        self.nbytes += one.result
 
     def use(self, key: Key) -> None:
         """Note that a user has ended; the last one takes the result with it."""
@@ -108,26 +108,46 @@ class Footprints:
         self._stages = stages
         self._writing = writing
         self._merged: dict[Key, int] | None = None
+        self._found: dict[Key, Footprint] = {}
+
+    @property
+    def finals(self) -> Collection[Key]:
+        """The keys of final tasks."""
+        return self._writing.keys()
+
+    def task(self, key: Key, stage: int = 0) -> Any:  # noqa: ANN401 - one of Dask's tasks
+        """Return a task of a stage, None where it is not known.
+
+        A task fused under another name is looked up there: Dask leaves an alias under the old one.
+        """
+        tasks = self._stages[stage]
+        if key not in tasks:
+            return None
+        needs: set[Key] = get_dependencies(tasks, key)
+        if len(needs) == 1 and stage + 1 < len(self._stages):
+            (one,) = needs
+            if one in tasks and one not in self._stages[stage + 1]:
+                return self.task(one, stage)
+        return tasks[key]
 
     def needs(self, key: Key, stage: int = 0) -> Collection[Key]:
-        """Return the keys a task of a stage needs directly.
-
-        A task fused under another name is passed over: Dask leaves an alias under the old one.
-        """
-        found: set[Key] = get_dependencies(self._stages[stage], key) if key in self._stages[stage] else set()
-        if len(found) == 1 and stage + 1 < len(self._stages):
-            (one,) = found
-            if one in self._stages[stage] and one not in self._stages[stage + 1]:
-                return self.needs(one, stage)
+        """Return the keys a task of a stage needs directly."""
+        found: set[Key] = get_dependencies(self._stages[stage], task=self.task(key, stage))
         return found
 
-    def of(self, key: Key, stage: int = 0) -> Footprint:
+    def __getitem__(self, key: Key) -> Footprint:
+        """Return the footprint of a task that workers run."""
+        if key not in self._found:
+            self._found[key] = self._of(key, 0)
+        return self._found[key]
+
+    def _of(self, key: Key, stage: int) -> Footprint:
         """Return the footprint of a task of a stage."""
         needs = self.needs(key, stage)
         if stage == len(self._stages) - 1:
             return self._single(key, needs)
         parts = self._parts(key, stage + 1, needs)
-        return self.of(key, stage + 1) if len(parts) == 1 else self._walk(key, parts, stage + 1)
+        return self._of(key, stage + 1) if len(parts) == 1 else self._walk(key, parts, stage + 1)
 
     def _single(self, key: Key, needs: Collection[Key]) -> Footprint:
         step = key_split(key)
@@ -174,9 +194,9 @@ class Footprints:
         users.update([part for part, count in users.items() if count > 1])
         ledger = Ledger(users)
         worst, step = 0, key_split(key)
-        ranks = order({part: self._stages[stage][part] for part in parts if part in self._stages[stage]})
-        for part in sorted(ranks, key=ranks.__getitem__):
-            one = self.of(part, stage)
+        ranks = order({part: self.task(part, stage) for part in parts})
+        for part in sorted(parts, key=ranks.__getitem__):
+            one = self._of(part, stage)
             if ledger.nbytes + one.work > worst:
                 worst, step = ledger.nbytes + one.work, one.step
             ledger.keep(part, one)

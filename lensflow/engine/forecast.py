@@ -12,6 +12,7 @@ from dask.highlevelgraph import HighLevelGraph
 from lensflow.engine import memory
 from lensflow.engine.blocks import dataset_of
 from lensflow.engine.carried import Halo, halo
+from lensflow.engine.footprint import Footprints
 from lensflow.engine.packing import copied, packing
 from lensflow.engine.tasks import writers
 
@@ -41,6 +42,7 @@ class Forecast:
 
     def __init__(self, work: Work, graph: TaskGraph, lives: Lifetimes, process: int = memory.PROCESS) -> None:
         self._process = process
+        self._footprints: dict[int, Footprints] = {}
         self._work, self._graph, self._lives = work, graph, lives
         made = writers(work.tree, work.grids, Path("planned.zarr"), "0" * 8)
         self._names = {grid: one.name for grid, one in zip(work.grids, made, strict=True)}
@@ -64,6 +66,13 @@ class Forecast:
     def _around(self, begin: int, count: int, threads: int) -> memory.Peak:
         sample = self._work.blocks[begin : begin + count]
         outputs: list[Key] = [(self._names[block.grid], *block.index) for block in sample]
+        if begin not in self._footprints or count != len(self._footprints[begin].finals):
+            self._footprints[begin] = self._look(sample, outputs)
+        window = self._lives.window(begin, outputs)
+        return memory.peak(self._footprints[begin], window, threads=threads, process=self._process)
+
+    def _look(self, sample: Sequence[Block], outputs: Sequence[Key]) -> Footprints:
+        """Return the footprints of the tasks of some blocks."""
         stages = self._stages(sample, outputs)
         writing: dict[Key, int] = {
             output: max(
@@ -72,8 +81,7 @@ class Forecast:
             )
             for output, block in zip(outputs, sample, strict=True)
         }
-        window = self._lives.window(begin, outputs)
-        return memory.peak(stages, window, threads=threads, writing=writing, process=self._process)
+        return Footprints(stages, writing)
 
     def _source(self, grid: Grid, name: str) -> str:
         """Return the name of the array behind a variable."""

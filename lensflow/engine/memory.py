@@ -48,27 +48,17 @@ class Window:
     wanted: Mapping[Key, int] = field(default_factory=dict)
 
 
-def peak(
-    stages: Sequence[Mapping[Key, Any]],
-    window: Window,
-    *,
-    threads: int,
-    writing: Mapping[Key, int],
-    process: int = PROCESS,
-) -> Peak:
+def peak(footprints: Footprints, window: Window, *, threads: int, process: int = PROCESS) -> Peak:
     """Return a worker's predicted peak memory, its own process included.
 
     Parameters
     ----------
-    stages
-        The graph of these blocks as workers run it, and before each step of optimisation, down to the one where
-        every intermediate array has a key of its own.
+    footprints
+        What the tasks of these blocks take.
     window
         The blocks to walk through.
     threads
         Threads a worker.
-    writing
-        For each final task, the bytes that it needs beside its inputs, to pack what it writes.
     process
         Bytes of a worker before its first task.
 
@@ -78,7 +68,7 @@ def peak(
     what it looks at. Temporaries inside one operation on arrays are not known: kernels that run through lensflow
     keep them small.
     """
-    worker = _Worker(Footprints(stages, writing), stages[0], window, threads)
+    worker = _Worker(footprints, window, threads)
     best = Peak(0, "")
     while worker.start():
         if worker.nbytes > best.nbytes:
@@ -94,12 +84,12 @@ class _Worker:
     large one goes on until others as large run beside it.
     """
 
-    def __init__(self, footprints: Footprints, tasks: Mapping[Key, Any], window: Window, threads: int) -> None:
+    def __init__(self, footprints: Footprints, window: Window, threads: int) -> None:
         self._footprints = footprints
         self._threads = threads
         self._needs: dict[Key, Collection[Key]] = {}
         held = set(window.held)
-        self._rank = self._ranks(tasks, window.outputs, held)
+        self._rank = self._ranks(window.outputs, held)
         self._waits = {key: sum(need not in held for need in needs) for key, needs in self._needs.items()}
         self._users: dict[Key, list[Key]] = {}
         for key, needs in self._needs.items():
@@ -116,7 +106,7 @@ class _Worker:
         for key, place in window.wanted.items():
             if place < len(window.outputs):
                 self._freed[window.outputs[place]].append(key)
-        for key in held:
+        for key in sorted(held, key=lambda one: footprints[one].looks_at is not None):
             self._hold(key)
 
     @property
@@ -137,7 +127,7 @@ class _Worker:
 
     def _begin(self) -> None:
         _, key = heapq.heappop(self._ready)
-        self._running.append((key, self._footprints.of(key)))
+        self._running.append((key, self._footprints[key]))
 
     def end_one(self) -> None:
         """Finish the smallest running task, the first of equals, and let go of what nobody needs any more."""
@@ -166,14 +156,12 @@ class _Worker:
     def _hold(self, key: Key) -> None:
         """Take over a result of an earlier block, and what it looks at."""
         if key not in self._ledger.sizes:
-            one = self._footprints.of(key)
+            one = self._footprints[key]
             self._ledger.keep(key, one)
-            if one.looks_at is not None:
+            if one.looks_at is not None and not one.result:
                 self._hold(one.looks_at)
 
-    def _ranks(
-        self, tasks: Mapping[Key, Any], outputs: Sequence[Key], held: Collection[Key]
-    ) -> dict[Key, tuple[bool, int, int]]:
+    def _ranks(self, outputs: Sequence[Key], held: Collection[Key]) -> dict[Key, tuple[bool, int, int]]:
         """Rank tasks as the scheduler does: by the first block that needs them, then by Dask's order within it.
 
         What needs nothing, reading above all, waits until nothing else is ready (``worker-saturation: 1.0``).
@@ -184,7 +172,7 @@ class _Worker:
             while stack:
                 key = stack.pop()
                 if key not in ranks and key not in sent and key not in held:
-                    sent[key] = tasks[key]
+                    sent[key] = self._footprints.task(key)
                     self._needs[key] = self._footprints.needs(key)
                     stack.extend(self._needs[key])
             ranks.update({key: (not self._needs[key], place, rank) for key, rank in order(sent).items() if key in sent})
