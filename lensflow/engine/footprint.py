@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dask.core import get_dependencies
@@ -194,14 +194,20 @@ class Footprints:
         users.update([part for part, count in users.items() if count > 1])
         ledger = Ledger(users)
         worst, step = 0, key_split(key)
+        shares: dict[Key, int] = {}  # of inputs of several arrays: the one that is picked out
         ranks = order({part: self.task(part, stage) for part in parts})
         for part in sorted(parts, key=ranks.__getitem__):
             one = self._of(part, stage)
             if ledger.nbytes + one.work > worst:
                 worst, step = ledger.nbytes + one.work, one.step
+            if one.looks_at is not None and one.looks_at not in parts:
+                shares[one.looks_at] = one.result
+                one = replace(one, result=0)
             ledger.keep(part, one)
             for need in parts[part]:
                 if need in parts:
                     ledger.use(need)
         root = ledger.root(key)
-        return Footprint(worst, ledger.sizes[root], None, step) if root in parts else Footprint(worst, 0, root, step)
+        if root in parts:
+            return Footprint(worst, ledger.sizes[root], None, step)
+        return Footprint(worst, shares[root], root, step)
