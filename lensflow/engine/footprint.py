@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask.core import get_dependencies
 from dask.order import order
-from dask.utils import key_split
+from dask.utils import funcname, key_split
 
 from lensflow.engine import sizes
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
     Key = Hashable
 
-VIEWS = {"getitem", "trim", "transpose", "reshape", "broadcast_to"}  # Dask's names of steps that copy nothing,
+VIEWS = {"getitem", "trim", "transpose", "reshape", "broadcast_to", "stack", "concatenate"}  # with one input: no copy,
 COPIED = 2  # but for slices that are this many times smaller than what they are cut from (dask.array.chunk.getitem)
 SPLIT = "rechunk-split"  # slices whose sizes are not known, only that of what is put together from them
-WORKING = {"var": 16}  # bytes an element of the input: deviations from the mean, and their squares, in float64
+MOMENTS = 16  # bytes an element: deviations from the mean and their squares, in float64 (of a variance)
+MASK = 1  # byte an element: which are NaN; nansum copies the others beside it
+PRODUCTS = "chunk_sum"  # products of matrices are added one by one, everything else is put together and reduced
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class Footprints:
                 small = known is not None and COPIED * known <= (sizes.of_key(one) or 0)
                 if not small or step not in {"getitem", SPLIT}:
                     return Footprint(0, 0, one, step)
-        working = WORKING.get(step, 0) * sum(sizes.elements(need) for need in needs)
+        working = sum(_working(self.task(key, len(self._stages) - 1), step, need) for need in needs)
         return Footprint((known or 0) + working, known or 0, None, step)
 
     def _share(self, key: Key) -> int | None:
@@ -211,3 +213,14 @@ class Footprints:
         if root in parts:
             return Footprint(worst, ledger.sizes[root], None, step)
         return Footprint(worst, shares[root], root, step)
+
+
+def _working(task: Any, step: str, need: Key) -> int:  # noqa: ANN401 - one of Dask's tasks
+    """Return the bytes that Dask's own reductions take beside an input and their result."""
+    known, func = sizes.of_key(need) or 0, getattr(task, "func", None)
+    if step.endswith(("-partial", "-aggregate")) and not step.startswith(PRODUCTS):
+        return known  # what is to be reduced further is put together first
+    total = MOMENTS * sizes.elements(need) if funcname(func) == "moment_chunk" else 0
+    if funcname(getattr(func, "keywords", {}).get("sum")) == "nansum":
+        total += known + MASK * sizes.elements(need)
+    return total
