@@ -82,11 +82,10 @@ class Plan:
             remedies.insert(0, f"one thread a worker ({size(self.single_memory)} predicted)")
         if limit > self.process:
             share = (limit - self.process) / (self.peak_memory - self.process)
-            remedies.insert(0, f"smaller blocks (about {size(int(share * self.largest_block))} would fit)")
+            remedies.insert(0, f"smaller blocks ({size(int(share * self.largest_block))} should fit)")
         raise Infeasible(
-            f"a worker of {self.threads} thread(s) would need {size(self.peak_memory)} at its peak (step"
-            f" {self.peak_step}, blocks of {size(self.largest_block)}), its limit is {size(limit)}:"
-            f" use {', '.join(remedies[:-1])}{' or ' if remedies[1:] else ''}{remedies[-1]}"
+            f"a worker would need {size(self.peak_memory)} at its peak (step {self.peak_step}, {self.threads} thread(s),"
+            f" blocks of {size(self.largest_block)}), its limit is {size(limit)}: use {', '.join(remedies[:-1])}{' or ' if remedies[1:] else ''}{remedies[-1]}"
         )
 
     def as_json(self) -> dict[str, Any]:
