@@ -117,8 +117,7 @@ def compare() -> dict[str, object]:
                 with dask.config.set(array_plugins=[sizes.remember]):
                     lazy = build()
                 table.append(measure(build.__name__, lazy, threads, folder))
-            for scale in SCALES:
-                table.append(measure(f"ps1, scale {scale}", ps1(scale, folder), threads, folder))
+            table += [measure(f"ps1, scale {scale}", ps1(scale, folder), threads, folder) for scale in SCALES]
     worst = max((float(str(row["ratio"])) for row in table), key=lambda ratio: abs(ratio - 1))
     return {
         "name": "memory",

@@ -84,8 +84,9 @@ class Plan:
             share = (limit - self.process) / (self.peak_memory - self.process)
             remedies.insert(0, f"smaller blocks ({size(int(share * self.largest_block))} should fit)")
         raise Infeasible(
-            f"a worker would need {size(self.peak_memory)} at its peak (step {self.peak_step}, {self.threads} thread(s),"
-            f" blocks of {size(self.largest_block)}), its limit is {size(limit)}: use {', '.join(remedies[:-1])}{' or ' if remedies[1:] else ''}{remedies[-1]}"
+            f"a worker would need {size(self.peak_memory)} at its peak (step {self.peak_step}, {self.threads}"
+            f" thread(s), blocks of {size(self.largest_block)}), its limit is {size(limit)}:"
+            f" use {' or '.join(filter(None, [', '.join(remedies[:-1]), remedies[-1]]))}"
         )
 
     def as_json(self) -> dict[str, Any]:

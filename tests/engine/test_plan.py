@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import dask
 import dask.array as da
@@ -110,14 +110,14 @@ def test_planning_is_pure() -> None:
     assert plan(first) == plan(first)
 
 
-def overlapping(boundary: str = "none", depth: int = 16) -> xr.Dataset:
+def overlapping(boundary: Literal["none", "valid"], depth: int = 16) -> xr.Dataset:
     with dask.config.set(array_plugins=[sizes.remember]):
         made = xr.DataArray(da.zeros((8 * 64, 128), chunks=(64, 128), dtype="f4") + 1, dims=("y", "x"))
         return map_overlap(np.negative, made, depth={"y": depth}, boundary=boundary).to_dataset(name="a")
 
 
 @pytest.mark.parametrize("boundary", ["none", "valid"])
-def test_the_halo_is_what_chunks_carry_beyond_their_core(boundary: str) -> None:
+def test_the_halo_is_what_chunks_carry_beyond_their_core(boundary: Literal["none", "valid"]) -> None:
     found = plan(overlapping(boundary))
     assert found.halo_bytes == 7 * 2 * 16 * 128 * 4, "seven edges, both sides"
     assert found.core_bytes == 8 * 64 * 128 * 4
