@@ -77,7 +77,7 @@ def grids() -> xr.Dataset:
     return xr.Dataset({"flux": image * 2, "rows": image.mean("x"), "columns": image.sum("y")})
 
 
-def ps1(scale: int, folder: Path) -> xr.DataTree:
+def ps1(scale: int, folder: Path) -> xr.Dataset | xr.DataTree:
     """Return the convolution of simulated skycells."""
     graph = lf.graph("ps1_convolution")
     cells = folder / f"cells-{scale}"
