@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Key = Hashable
 
 PROCESS = 150 * 2**20  # bytes of a worker that has imported what writing takes and computed nothing: 137 measured
-LATE = 128 * 2**20  # bytes that a thread makes until the driver has heard of a block, journalled it and let go: 0.1 s
+LATE = 64 * 2**20  # bytes that a thread makes until the driver has heard of a block, journalled it and let go: 50 ms
 
 
 @dataclass(frozen=True)
