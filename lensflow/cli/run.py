@@ -42,7 +42,7 @@ def plan(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 - 
         return
     job = jobs.parse(context.args)
     jobs.enlarged(job.settings, None)
-    found = plans.plan(job.graph(**job.arguments), threads=_threads(job.settings))
+    found = plans.plan(job.graph(**job.arguments), threads=_threads(job.settings), out=job.settings.out)
     emit(found.as_json(), str(found), as_json=json)
     found.check(_memory(job.settings))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 from dask.highlevelgraph import HighLevelGraph
 
-from lensflow.engine.tasks import sharing
+from lensflow.engine.lifetimes import Lifetimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -69,7 +69,7 @@ class Flight:
         self._landed = landed
         self._held: dict[Hashable, Future] = {}
         self._finished: set[int] = set()
-        self._last = sharing(graph, blocks)
+        self._last = Lifetimes.of(graph, blocks).kept
         self._release_after: dict[int, list[Hashable]] = {}
         for key, place in self._last.items():
             self._release_after.setdefault(place, []).append(key)

@@ -13,7 +13,7 @@ from dask.utils import funcname, key_split
 from lensflow.engine import sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 
     Key = Hashable
 
@@ -112,6 +112,9 @@ class Footprints:
         self._merged: dict[Key, int] | None = None
         self._found: dict[Key, Footprint] = {}
 
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._stages[0])
+
     @property
     def finals(self) -> Collection[Key]:
         """The keys of final tasks."""
@@ -136,6 +139,15 @@ class Footprints:
         """Return the keys a task of a stage needs directly."""
         found: set[Key] = get_dependencies(self._stages[stage], task=self.task(key, stage))
         return found
+
+    def steps(self, key: Key, stage: int = 0) -> list[str]:
+        """Return the names of the steps that were fused into a task, in the order they run."""
+        if stage == len(self._stages) - 1:
+            return [key_split(key)]
+        parts = self._parts(key, stage + 1, self.needs(key, stage))
+        ranks = order({part: self.task(part, stage + 1) for part in parts})
+        named = (name for part in sorted(parts, key=ranks.__getitem__) for name in self.steps(part, stage + 1))
+        return list(dict.fromkeys(named))
 
     def __getitem__(self, key: Key) -> Footprint:
         """Return the footprint of a task that workers run."""

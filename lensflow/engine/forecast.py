@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 import dask.array as da
 from dask.highlevelgraph import HighLevelGraph
+from dask.utils import key_split
 
 from lensflow.engine import memory
 from lensflow.engine.blocks import dataset_of
@@ -62,6 +63,14 @@ class Forecast:
         places = (largest, self._lives.fullest(blocks))
         begins = {max(0, min(place - count // 2, len(blocks) - count)) for place in places}
         return max((self._around(begin, count, threads) for begin in sorted(begins)), key=lambda one: one.nbytes)
+
+    def steps(self) -> dict[str, list[str]]:
+        """Return, for each kind of task of the blocks walked through, the steps that were fused into it."""
+        found: dict[str, dict[str, None]] = {}
+        for footprints in self._footprints.values():
+            for key in footprints:
+                found.setdefault(key_split(key), {}).update(dict.fromkeys(footprints.steps(key)))
+        return {task: list(steps) for task, steps in found.items()}
 
     def _around(self, begin: int, count: int, threads: int) -> memory.Peak:
         sample = self._work.blocks[begin : begin + count]

@@ -1,4 +1,9 @@
-"""When each result of a run is made and when it is used last, in blocks: where memory will be short."""
+"""When each result of a run is made and when it is used last, in blocks: what must be kept, and where memory is short.
+
+A result is needed until each of its direct dependents has been computed, and a dependent is computed with the first
+block that needs it. So a key first needed by block i is kept until the largest first(d) over its dependents d has
+finished; where that is i itself, the scheduler's own bookkeeping does.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +61,11 @@ class Lifetimes:
         """The results that outlive the block that made them."""
         first = self.first
         return [key for key, place in self.last.items() if place > first[key]]
+
+    @cached_property
+    def kept(self) -> dict[Key, int]:
+        """The results that the driver keeps, and the place of the last block that makes something from each."""
+        return {key: self.last[key] for key in self.shared}
 
     def fullest(self, blocks: Sequence[Block]) -> int:
         """Return the place of the block at which most bytes are alive: held since before, made for it, its own."""

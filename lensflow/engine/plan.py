@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from lensflow.engine.work import Work
 from lensflow.errors import Infeasible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import xarray as xr
 
 
@@ -48,6 +50,8 @@ class Plan:
         What chunks carry over block edges, all blocks together, and those chunks without it; None if unknown.
     core_hours
         What the whole run costs, going by its earlier sessions; None if unknown.
+    steps
+        For each kind of task, the steps that Dask has fused into it.
     """
 
     blocks: int
@@ -66,6 +70,7 @@ class Plan:
     halo_bytes: int | None = None
     core_bytes: int | None = None
     core_hours: float | None = None
+    steps: Mapping[str, list[str]] = field(default_factory=dict)
 
     def check(self, limit: int | None) -> None:
         """Refuse a plan that no worker can carry out.
@@ -178,4 +183,5 @@ def plan_work(
         halo_bytes=carried.nbytes,
         core_bytes=carried.core,
         core_hours=core_hours(history, blocks=len(work.blocks), nbytes=work.nbytes) if history else None,
+        steps=forecast.steps(),
     )

@@ -81,7 +81,7 @@ def run(
         client = client or _current_client() or stack.enter_context(cluster())
         token = uuid.uuid4().hex
         graph = lower(work.tree, work.grids, directory.out, token)
-        plan = plan_work(work, graph, _threads(client))
+        plan = plan_work(work, graph, _threads(client), history=directory)
         plan.check(worker_memory(client))
         probe(client, graph.cut([graph.key(next(grid.blocks())) for grid in work.grids]))
         if planned:

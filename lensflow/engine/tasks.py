@@ -108,30 +108,3 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def sharing(graph: TaskGraph, blocks: Sequence[Block]) -> dict[Key, int]:
-    """Find the results that must outlive the block that made them, and how long.
-
-    A result is needed until each of its direct dependents has been computed, and a dependent is computed with
-    the first block that needs it. So a key first needed by block i is kept until the largest first(d) over its
-    dependents d has finished; where that is i itself, the scheduler's own bookkeeping does.
-
-    Returns
-    -------
-    dict
-        For each key to be kept, the place in ``blocks`` of the last one that computes something from it.
-    """
-    first: dict[Key, int] = {}
-    last: dict[Key, int] = {}
-    for place, block in enumerate(blocks):
-        open_keys = [graph.key(block)]
-        while open_keys:
-            key = open_keys.pop()
-            if key in first:
-                continue
-            first[key] = place
-            for dependency in graph.dependencies(key):
-                last[dependency] = place
-                open_keys.append(dependency)
-    return {key: place for key, place in last.items() if place > first[key]}

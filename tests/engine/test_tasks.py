@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from lensflow.engine import store
 from lensflow.engine.blocks import Block, Grid, grids
+from lensflow.engine.lifetimes import Lifetimes
 from lensflow.engine.plan import plan
-from lensflow.engine.tasks import TaskGraph, lower, sharing
+from lensflow.engine.tasks import TaskGraph, lower
 from lensflow.engine.work import Work
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def test_sharing_is_what_brute_force_finds(sample: Sample) -> None:
         for key, place in computed.items()
     }
     expected = {key: last[key] for key, place in computed.items() if last[key] > place}
-    assert sharing(sample.graph, sample.blocks) == expected
+    assert Lifetimes.of(sample.graph, sample.blocks).kept == expected
 
 
 class Scheduler:
@@ -121,7 +122,7 @@ def test_nothing_is_needed_after_its_release_nor_computed_twice(
 ) -> None:
     """Blocks are sent in order, and end in any order."""
     graph, blocks = sample.graph, sample.blocks
-    last = sharing(graph, blocks)
+    last = Lifetimes.of(graph, blocks).kept
     scheduler = Scheduler(sample.needs)
     held: dict[Key, int] = {}
     active: list[int] = []
@@ -169,7 +170,7 @@ def smoothed(rows: int, height: int) -> da.Array:
 @given(rows=st.integers(1, 6), height=st.integers(2, 4))
 @settings(deadline=None, max_examples=12)
 def test_shared_work_runs_once_and_gives_the_right_pixels(rows: int, height: int) -> None:
-    """Halo rows: cut by cut, holding only what ``sharing`` says, each row is read once."""
+    """Halo rows: cut by cut, holding only what ``Lifetimes`` says, each row is read once."""
     data = xr.Dataset({"a": (("y", "x"), smoothed(rows, height))})
     expected = data["a"].values
     READ.clear()
@@ -185,7 +186,7 @@ def run(data: xr.Dataset | xr.DataTree) -> xr.Dataset:
         work = Work.of(data)
         store.create(path, work.tree, work.layouts)
         graph = lower(work.tree, work.grids, path, uuid.uuid4().hex)
-        last = sharing(graph, work.blocks)
+        last = Lifetimes.of(graph, work.blocks).kept
         held: dict[Key, Result] = {}
         for place, block in enumerate(work.blocks):
             final = graph.key(block)
@@ -244,7 +245,7 @@ def test_looking_at_a_dataset_computes_nothing(tmp_path: Path) -> None:
     with dask.config.set(scheduler=refuse):
         work = Work.of(xr.Dataset({"a": (("y", "x"), smoothed(5, 3))}))
         graph = lower(work.tree, work.grids, tmp_path / "o.zarr", "token")
-        sharing(graph, work.blocks)
+        assert Lifetimes.of(graph, work.blocks).kept
         assert plan(work.tree).blocks == 5
     assert not READ
     assert not list(tmp_path.iterdir())
