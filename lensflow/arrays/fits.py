@@ -6,17 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from astropy.io import fits
-from astropy.io.fits import Header
 
+from lensflow.arrays.checksum import check_sums
+from lensflow.arrays.headers import BITPIX, open_file, read_units, whole_number
+from lensflow.arrays.tiles import TiledImage
 from lensflow.errors import BadInput
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from astropy.io.fits import Header
     from numpy.typing import NDArray
 
-BLOCK = 2880  # bytes, the unit of which a FITS file is made
+    from lensflow.arrays.headers import Unit
+
+LARGEST = 1 << 31  # px of a side of an image
+EXTENSION = b"XTENSION"  # how a header begins that is not the first
+DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}  # of BITPIX
 
 
 def read_image_header(path: str | Path) -> tuple[int, Header]:
@@ -31,91 +37,33 @@ def read_image_header(path: str | Path) -> tuple[int, Header]:
     OSError
         If the system cannot read the file.
     """
-    path = Path(path)
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        index, start = 0, 0
-        while start < size:
-            file.seek(start)
-            header = _next_header(file, path)
-            data = -(-_data_bytes(header, path) // BLOCK) * BLOCK
-            start = file.tell() + data
-            if start > size:
-                raise BadInput(
-                    f"{path}: the file is truncated: found {size} bytes, expected at least {start}; fetch it again"
-                )
-            if _is_image(header):
-                return index, _as_image(header, path)
-            index += 1
+    unit = _first_image(Path(path))
+    return unit.index, _as_image(unit.header, Path(path))
+
+
+def _first_image(path: Path) -> Unit:
+    for unit in read_units(path):
+        if _is_image(unit.header):
+            return unit
     raise BadInput(f"{path}: found no 2-D image, expected a FITS file with one; fetch it again")
 
 
-def without_unreadable_cards(header: Header) -> Header:
-    """Drop cards that are not FITS, such as ``KEY = NaN``: who needs their value then misses it, nobody else does."""
-    bad = []
-    for i, card in enumerate(header.cards):
-        try:
-            _ = card.value
-        except fits.VerifyError:
-            bad.append(i)
-    for i in reversed(bad):
-        del header[i]
-    return header
-
-
-def _next_header(file: Any, path: Path) -> Header:  # noqa: ANN401 - a binary file
-    try:
-        header = without_unreadable_cards(Header.fromfile(file))
-        header["NAXIS"]  # every header has it; a text file does not
-    except (OSError, EOFError, ValueError, KeyError, fits.VerifyError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's fault, not the file's
-        raise BadInput(f"{path}: found no FITS header ({error}), expected a FITS file; fetch it again") from error
-    return header
-
-
-def _data_bytes(header: Header, path: Path) -> int:
-    try:
-        axes = [int(header[f"NAXIS{i}"]) for i in range(1, int(header["NAXIS"]) + 1)]
-        pixels = int(np.prod(axes, dtype=np.int64)) if axes else 0
-        items = int(header.get("GCOUNT", 1)) * (int(header.get("PCOUNT", 0)) + pixels)
-        return abs(int(header["BITPIX"])) // 8 * items
-    except (KeyError, TypeError, ValueError, fits.VerifyError) as error:
-        raise BadInput(f"{path}: the size of its data cannot be read ({error}); fetch it again") from error
-
-
 def _is_image(header: Header) -> bool:
-    if header.get("ZIMAGE", False):
+    if header.get("ZIMAGE", False) is True:
         return bool(header.get("ZNAXIS") == 2)
-    return str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE" and int(header["NAXIS"]) == 2
+    return str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE" and bool(header["NAXIS"] == 2)
 
 
-def _as_image(header: Header, path: Path) -> Header:
-    compressed = header.get("ZIMAGE", False)
-    for key in ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2"):
-        name = "Z" + key if compressed else key
-        value = header.get(name)
-        if not isinstance(value, int):
-            raise BadInput(f"{path}: {name}: found {value!r}, expected an integer; fetch the file again")
-        header[key] = value
+def _as_image(table: Header, path: Path) -> Header:
+    header = table.copy()
+    prefix = "Z" if table.get("ZIMAGE", False) is True else ""
+    if table.get(prefix + "BITPIX") not in BITPIX:
+        found = table.get(prefix + "BITPIX")
+        raise BadInput(f"{path}: {prefix}BITPIX: found {found!r}, expected one of {BITPIX}; fetch it again")
+    header["BITPIX"], header["NAXIS"] = table[prefix + "BITPIX"], 2
+    for key in ("NAXIS1", "NAXIS2"):
+        header[key] = whole_number(table, prefix + key, path, least=1, most=LARGEST)
     return header
-
-
-def _open_image(path: Path, index: int) -> tuple[Any, Any]:
-    # no memory map: its handle would live as long as any array cut from it
-    file = fits.open(path, memmap=False, do_not_scale_image_data=True, lazy_load_hdus=True)
-    try:
-        return file, file[index]
-    except Exception as error:
-        file.close()
-        if not _damage(error):
-            raise
-        raise BadInput(f"{path}: its image cannot be opened ({error}); fetch the file again") from error
-
-
-def _damage(error: Exception) -> bool:
-    """Return whether the file is at fault: decoders raise what they like, but the system's errors have a number."""
-    return not isinstance(error, MemoryError) and not (isinstance(error, OSError) and error.errno is not None)
 
 
 class FitsImage:
@@ -136,14 +84,25 @@ class FitsImage:
     Raises
     ------
     BadInput
-        If the file is damaged.
+        If the file is damaged, by what it says of itself or by its DATASUM and CHECKSUM.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        index, self.header = read_image_header(path)
+        unit = _first_image(self.path)
+        self.header = _as_image(unit.header, self.path)
         self.shape = (int(self.header["NAXIS2"]), int(self.header["NAXIS1"]))
-        self._file, self._hdu = _open_image(self.path, index)
+        check_sums(self.path, unit)
+        self._start, self._dtype = unit.data, np.dtype(DTYPES[self.header["BITPIX"]])
+        self._file = open_file(self.path)
+        try:
+            compressed = unit.header.get("ZIMAGE", False) is True
+            self._tiles = TiledImage(self._file, unit, self.path) if compressed else None
+            if not compressed:
+                self._check_end(unit)
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -155,6 +114,8 @@ class FitsImage:
 
     def close(self) -> None:
         """Close the file."""
+        if self._tiles is not None:
+            self._tiles.close()
         self._file.close()
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
@@ -165,11 +126,27 @@ class FitsImage:
         BadInput
             If they cannot be decoded.
         """
-        try:
-            array = np.asarray(self._hdu.section[start:stop])
-        except Exception as error:
-            if not _damage(error):
-                raise
-            # without the rows: several tasks may meet the damage of one file, and their notes must be one
-            raise BadInput(f"{self.path}: its pixels cannot be decoded ({error}); fetch the file again") from error
+        array = self._plain(start, stop) if self._tiles is None else self._tiles.rows(start, stop)
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+    def _check_end(self, unit: Unit) -> None:
+        """Refuse an image that goes on after its end: then its size is not what its header says."""
+        self._file.seek(unit.data + unit.size)
+        rest = self._file.read(unit.stop - unit.data - unit.size + len(EXTENSION))
+        padding, after = rest[: -len(EXTENSION)], rest[-len(EXTENSION) :]
+        if unit.stop == self._file.seek(0, 2):
+            padding, after = rest, EXTENSION
+        if padding.strip(b"\0") or after != EXTENSION:
+            raise BadInput(
+                f"{self.path}: NAXIS, BITPIX: found {unit.size} bytes of pixels and more behind them, "
+                "expected zeros and the end or another header; fetch the file again"
+            )
+
+    def _plain(self, start: int, stop: int) -> NDArray[Any]:
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
+        shape = (max(0, stop - start), self.shape[1])
+        self._file.seek(self._start + start * shape[1] * self._dtype.itemsize)
+        content = self._file.read(shape[0] * shape[1] * self._dtype.itemsize)
+        if len(content) < shape[0] * shape[1] * self._dtype.itemsize:
+            raise BadInput(f"{self.path}: the file became shorter while it was read; fetch it again")
+        return np.frombuffer(content, self._dtype).reshape(shape)

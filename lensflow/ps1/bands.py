@@ -20,6 +20,7 @@ BANDS = ("r", "i", "z", "y")
 WEIGHTS = {"r": 0.238, "i": 0.344, "z": 0.283, "y": 0.135}  # of PS1 bands in the TESS band
 ZERO_POINT = 25.0  # AB magnitude of 1 count/s (FPA.ZP)
 A = 2.5 / log(10)  # 1.0857, the softening law of asinh magnitudes
+STEEPEST = 60.0  # v/a of the brightest pixel: e^60 counts are 1e26, a million million brightest stars
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,14 @@ class Scaling:
         Raises
         ------
         BadInput
-            If EXPTIME is missing or not positive, only one of BSOFTEN and BOFFSET is there, or FPA.ZP is not 25.
+            If EXPTIME is missing or not positive, only one of BSOFTEN and BOFFSET is there, FPA.ZP is not 25, a law
+            of stored integers is incomplete, or it is a mask.
         """
         exptime = _number(header, "EXPTIME", place)
         if exptime <= 0:
             raise BadInput(f"{place}: EXPTIME: found {exptime}, expected seconds > 0; fetch the file again")
+        if "MSKNUM" in header:
+            raise BadInput(f"{place}: MSKNUM: found a mask, expected an image or weight; rename or fetch it again")
         zero_point = _number(header, "FPA.ZP", place) if "FPA.ZP" in header else ZERO_POINT
         if zero_point != ZERO_POINT:
             raise BadInput(f"{place}: FPA.ZP: found {zero_point}, expected {ZERO_POINT}; such files cannot be mixed")
@@ -79,13 +83,7 @@ class Scaling:
             scaling = replace(scaling, boffset=boffset, bsoften=bsoften)
         if not stored:
             return scaling
-        blank = header.get("ZBLANK", header.get("BLANK"))
-        return replace(
-            scaling,
-            bzero=_number(header, "BZERO", place) if "BZERO" in header else 0.0,
-            bscale=_number(header, "BSCALE", place) if "BSCALE" in header else 1.0,
-            blank=None if blank is None else int(blank),
-        )
+        return replace(scaling, **_linear_law(header, place, needed=scaling.bsoften is not None))
 
     def linear(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Return L in counts of stored values, in their floating dtype (float64 for integers).
@@ -106,8 +104,9 @@ class Scaling:
             values += self.bzero
         if self.bsoften is not None:
             values /= A
-            np.sinh(values, out=values)
-            values *= 2 * self.bsoften
+            with np.errstate(over="ignore"):  # a damaged float becomes infinite, which is no value
+                np.sinh(values, out=values)
+                values *= 2 * self.bsoften
             values += self.boffset
         return values
 
@@ -126,14 +125,16 @@ class Scaling:
         if stored.dtype == np.int16:
             return np.take(self._flux_table, stored.view(np.uint16), mode="clip")
         values = self.linear(stored)
-        values /= self.exptime
-        return values.astype(np.float32, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values /= self.exptime
+            return values.astype(np.float32, copy=False)
 
     def variance(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         """Return the variance in (counts/s)^2 of a stored weight image: L/EXPTIME^2, NaN where negative."""
         if stored.dtype == np.int16:
             return np.take(self._variance_table, stored.view(np.uint16), mode="clip")
-        return _variance(self.linear(stored), self.exptime).astype(np.float32, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _variance(self.linear(stored), self.exptime).astype(np.float32, copy=False)
 
 
 def _variance(linear: NDArray[Any], exptime: float) -> NDArray[Any]:
@@ -143,13 +144,61 @@ def _variance(linear: NDArray[Any], exptime: float) -> NDArray[Any]:
     return linear
 
 
-def mask_integers(stored: NDArray[Any], *, bzero: float) -> NDArray[np.uint16]:
-    """Return the bits of a stored mask; uint16 is int16 with BZERO 32768 in FITS."""
+def mask_integers(stored: NDArray[Any], *, bzero: float, place: str = "mask") -> NDArray[np.uint16]:
+    """Return the bits of a stored mask; uint16 is int16 with BZERO 32768 in FITS.
+
+    Raises
+    ------
+    BadInput
+        If a value is not made of 16 bits.
+    """
     if stored.dtype == np.int16 and bzero == 32768:
         return stored.view(np.uint16) ^ np.uint16(0x8000)
-    if bzero:
-        return (stored.astype(np.int64) + int(bzero)).astype(np.uint16)
-    return stored.astype(np.uint16, copy=False)
+    if stored.dtype == np.uint16 and not bzero:
+        return stored
+    values = stored + bzero if bzero else stored
+    with np.errstate(invalid="ignore"):
+        bits = values.astype(np.uint16)
+    if not np.array_equal(bits, values):
+        raise BadInput(f"{place}: found values that are no mask bits, expected integers 0..65535; fetch the mask again")
+    return bits
+
+
+def mask_zero(header: Mapping[str, Any], place: str) -> float:
+    """Return BZERO of a mask, 0 or half the range of its integers.
+
+    Raises
+    ------
+    BadInput
+        If the header is that of an image: scaled, or not of integers.
+    """
+    bzero = _number(header, "BZERO", place) if "BZERO" in header else 0.0
+    bscale = _number(header, "BSCALE", place) if "BSCALE" in header else 1.0
+    if "BSOFTEN" in header or bscale != 1 or bzero not in (0, 2**15, 2**31):
+        raise BadInput(f"{place}: BZERO, BSCALE: found {bzero}, {bscale}, expected those of a mask; fetch it again")
+    return bzero
+
+
+def _linear_law(header: Mapping[str, Any], place: str, *, needed: bool) -> dict[str, Any]:
+    """Return bzero, bscale and blank; stored integers of the asinh law (needed) must state them all."""
+    integers = header.get("BITPIX", -32) > 0
+    law = {"bzero": 0.0, "bscale": 1.0}
+    for key in ("BZERO", "BSCALE"):
+        if key in header or (needed and integers):
+            law[key.lower()] = _number(header, key, place)
+    key = "ZBLANK" if "ZBLANK" in header else "BLANK"
+    blank = header.get(key)
+    if not isinstance(blank, int) or isinstance(blank, bool):
+        if blank is not None or (needed and integers):
+            found = "nothing" if blank is None else repr(blank)
+            raise BadInput(f"{place}: {key}: found {found}, expected the integer that means no value; fetch it again")
+    reach = (abs(law["bzero"]) + abs(law["bscale"]) * 32768) / A
+    if law["bscale"] == 0 or (needed and integers and reach > STEEPEST):
+        raise BadInput(
+            f"{place}: BZERO, BSCALE: found {law['bzero']}, {law['bscale']}, expected the law of 16-bit pixels; "
+            "fetch the file again"
+        )
+    return {**law, "blank": blank}
 
 
 def _number(header: Mapping[str, Any], key: str, place: str) -> float:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CRVAL_TOLERANCE = 2e-5  # deg; IPP rounded its table of tangent points
 CRVAL_AGREEMENT = 1e-7  # deg, between cells of one projection
 CRPIX_TOLERANCE = 1e-3  # px
+LARGEST = 1e9  # deg, px: more than any number of a sound WCS
 
 
 class Rect(NamedTuple):
@@ -155,7 +156,7 @@ def check_header(
     for key, expected in (("CRVAL1", projection.ra), ("CRVAL2", projection.dec)):
         # RA is an angle on a circle of declination: 0 and 360 are one
         off = abs((_number(header, key, place) - expected + 180) % 360 - 180)
-        if off > CRVAL_TOLERANCE:
+        if not off <= CRVAL_TOLERANCE:
             raise _contradiction(place, key, header[key], f"{expected:.6f} of projection {projection.number}")
     x0, y0 = (
         _origin(full - _number(header, key, place), f"{place}: {key}")
@@ -163,7 +164,7 @@ def check_header(
     )
     rect = Rect(y0, x0, y0 + int(header["NAXIS2"]), x0 + int(header["NAXIS1"]))
     full_cell = Rect(0, 0, projection.height, projection.width)
-    if rect.common(full_cell) != rect:
+    if rect.empty or rect.common(full_cell) != rect:
         raise _contradiction(place, "NAXIS, CRPIX", tuple(rect), f"pixels within {tuple(full_cell)} of {cell}")
     return rect
 
@@ -188,9 +189,10 @@ def _check_axes(header: Mapping[str, Any], place: str, geometry: Geometry) -> No
         if f"CD{axis}_{axis}" in header:
             found = _number(header, f"CD{axis}_{axis}", place)
         else:
-            turn = header.get(f"PC00{axis}00{axis}", header.get(f"PC{axis}_{axis}", 1.0))
-            found = _number(header, f"CDELT{axis}", place) * float(turn)
-        if abs(found / expected - 1) > 1e-4:
+            keys = (f"PC00{axis}00{axis}", f"PC{axis}_{axis}")
+            turn = next((_number(header, key, place) for key in keys if key in header), 1.0)
+            found = _number(header, f"CDELT{axis}", place) * turn
+        if not abs(found / expected - 1) <= 1e-4:
             raise _contradiction(place, f"CDELT{axis}, PC00{axis}00{axis}", found, f"{expected:.6e} deg/px")
 
 
@@ -206,7 +208,7 @@ def _origin(offset: float, place: str) -> int:
 
 def _number(header: Mapping[str, Any], key: str, place: str) -> float:
     found = header.get(key)
-    if isinstance(found, bool) or not isinstance(found, int | float):
+    if isinstance(found, bool) or not isinstance(found, int | float) or not abs(found) <= LARGEST:
         raise BadInput(f"{place}: {key}: found {found!r}, expected a number; fetch the file again")
     return float(found)
 

@@ -6,11 +6,11 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from lensflow.arrays.fits import FitsImage, read_image_header
 from lensflow.errors import BadInput
-from lensflow.ps1.bands import Scaling, mask_integers
+from lensflow.ps1.bands import Scaling, mask_integers, mask_zero
 from lensflow.ps1.cells import BandFiles, CellFiles, Rect, check_header, named_cell
 from lensflow.ps1.tessellation import FIRST, LAST, Skycell
 
@@ -80,6 +80,8 @@ def list_fits(folder: Path, geometry: Geometry) -> tuple[list[CellFiles], list[s
 def _fits_files(folder: Path) -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         folders.sort()
+        # a folder in the place of a file is a damaged file, not an absent one
+        names += [name for name in folders if _RAW.fullmatch(name)]
         yield from (Path(root, name) for name in sorted(names) if name.endswith(".fits"))
 
 
@@ -138,7 +140,10 @@ class FitsBand:
         try:
             self._image = self._checked(files.image, files, projection, cell)
             self._scaling = Scaling.from_header(self._image.header, files.image)
-            self._mask = None if files.mask is None else self._checked(files.mask, files, projection, cell)
+            self._mask = None
+            if files.mask is not None:
+                self._mask = self._checked(files.mask, files, projection, cell)
+                self._mask_zero = mask_zero(self._mask.header, files.mask)
             self._weight = None
             if weight and files.weight is not None:
                 self._weight = self._checked(files.weight, files, projection, cell)
@@ -171,8 +176,7 @@ class FitsBand:
         """Return the mask bits of rows of the data rectangle, None without a mask."""
         if self._mask is None:
             return None
-        header: Any = self._mask.header
-        return mask_integers(self._mask.rows(start, stop), bzero=float(header.get("BZERO", 0)))
+        return mask_integers(self._mask.rows(start, stop), bzero=self._mask_zero, place=str(self._mask.path))
 
     def variance(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the variance in (counts/s)^2 of rows of the data rectangle."""
