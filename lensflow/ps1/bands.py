@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 BANDS = ("r", "i", "z", "y")
 WEIGHTS = {"r": 0.238, "i": 0.344, "z": 0.283, "y": 0.135}  # of PS1 bands in the TESS band
 ZERO_POINT = 25.0  # AB magnitude of 1 count/s (FPA.ZP)
+EVERY = np.arange(65536, dtype=np.uint16).view(np.int16)  # stored values
 A = 2.5 / log(10)  # 1.0857, the softening law of asinh magnitudes
-STEEPEST = 60.0  # v/a of the brightest pixel: e^60 counts are 1e26, a million million brightest stars
+SMALLEST, LARGEST = 1e-9, 1e12  # counts, seconds, steps: beyond any constant of a sound file
+STEEPEST = 30.0  # v/a of the brightest pixel: BSOFTEN e^30 is 1e13 times the noise of the sky
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Scaling:
             of stored integers is incomplete, or it is a mask.
         """
         exptime = _number(header, "EXPTIME", place)
-        if exptime <= 0:
+        if not SMALLEST <= exptime <= LARGEST:
             raise BadInput(f"{place}: EXPTIME: found {exptime}, expected seconds > 0; fetch the file again")
         if "MSKNUM" in header:
             raise BadInput(f"{place}: MSKNUM: found a mask, expected an image or weight; rename or fetch it again")
@@ -78,8 +80,11 @@ class Scaling:
         scaling = cls(exptime)
         if "BSOFTEN" in header or "BOFFSET" in header:
             boffset, bsoften = (_number(header, key, place) for key in ("BOFFSET", "BSOFTEN"))
-            if bsoften <= 0:
-                raise BadInput(f"{place}: BSOFTEN: found {bsoften}, expected counts > 0; fetch the file again")
+            if not SMALLEST <= bsoften <= LARGEST or abs(boffset) > LARGEST:
+                raise BadInput(
+                    f"{place}: BSOFTEN, BOFFSET: found {bsoften}, {boffset}, expected counts, BSOFTEN > 0; "
+                    "fetch the file again"
+                )
             scaling = replace(scaling, boffset=boffset, bsoften=bsoften)
         if not stored:
             return scaling
@@ -112,13 +117,11 @@ class Scaling:
 
     @cached_property
     def _flux_table(self) -> NDArray[np.float32]:
-        every = np.arange(65536, dtype=np.uint16).view(np.int16)
-        return (self.linear(every) / self.exptime).astype(np.float32)
+        return (self.linear(EVERY) / self.exptime).astype(np.float32)
 
     @cached_property
     def _variance_table(self) -> NDArray[np.float32]:
-        every = np.arange(65536, dtype=np.uint16).view(np.int16)
-        return _variance(self.linear(every), self.exptime).astype(np.float32)
+        return _variance(self.linear(EVERY), self.exptime).astype(np.float32)
 
     def flux(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         """Return counts/s of stored values; int16 goes through a table of all 65536 values, which is exact."""
@@ -193,7 +196,7 @@ def _linear_law(header: Mapping[str, Any], place: str, *, needed: bool) -> dict[
             found = "nothing" if blank is None else repr(blank)
             raise BadInput(f"{place}: {key}: found {found}, expected the integer that means no value; fetch it again")
     reach = (abs(law["bzero"]) + abs(law["bscale"]) * 32768) / A
-    if law["bscale"] == 0 or (needed and integers and reach > STEEPEST):
+    if abs(law["bscale"]) < SMALLEST or (needed and integers and reach > STEEPEST):
         raise BadInput(
             f"{place}: BZERO, BSCALE: found {law['bzero']}, {law['bscale']}, expected the law of 16-bit pixels; "
             "fetch the file again"

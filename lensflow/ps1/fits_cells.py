@@ -26,6 +26,7 @@ STEP = 128  # rows read at a time: they fit the cache, and tiles are single rows
 
 _RAW = re.compile(r"rings\.v3\.(skycell\.\d+\.0\d\d)\.stk\.([a-z])\.unconv(?:\.(mask|wt))?\.fits")
 _KIND = re.compile(r"\.unconv[._](mask|wt)\b")
+_FILTER = re.compile(r"[a-z]\b")
 
 Kind = Literal["image", "mask", "weight"]
 _KINDS: dict[str | None, Kind] = {None: "image", "mask": "mask", "wt": "weight"}
@@ -95,6 +96,10 @@ def _take_cutout(found: Found, path: Path, folder: Path, geometry: Geometry) -> 
     if "SKYCELL" not in header or not band:
         found.ignored.append(str(path.relative_to(folder)))
         return
+    if not _FILTER.match(str(header["FPA.FILTERID"])):
+        raise BadInput(
+            f"{path}: FPA.FILTERID: found {header['FPA.FILTERID']!r}, expected r.00000 or alike; fetch the file again"
+        )
     cell = named_cell(header, str(path))
     kind = _KIND.search(path.name)
     purpose = _KINDS[kind[1] if kind else None]

@@ -188,8 +188,9 @@ def _array(path: str) -> zarr.Array[Any]:
 
 
 def _header(array: zarr.Array[Any], path: str) -> Header:
-    text: Any = array.attrs.get("header")
-    if not isinstance(text, str):
+    attributes: Any = array.metadata.attributes
+    text = attributes.get("header") if isinstance(attributes, dict) else attributes
+    if not isinstance(text, str) or not isinstance(attributes, dict):
         raise BadInput(f"{path}: attribute header: found {type(text).__name__}, expected FITS cards as one text")
     header = parse_header(text)
     header["NAXIS2"], header["NAXIS1"] = array.shape

@@ -175,16 +175,17 @@ def change_card(path: Path, rng: Generator) -> Damage:
         content = after[:at] + ordered[0] + after[at + CARD : free] + ordered[1] + after[free + CARD :]
     else:
         content = with_card(content, key, value)
-    path.write_bytes(_maybe_true_sums(content, key, rng))
     number = value is not None and re.fullmatch(r"-?[0-9.]+", value) and key in NUMBERS
-    return Damage(f"keyword {how}", f"{key} = {value}", "sums" if number else "always")
+    seen = _write(path, content, rng, seen="sums" if number else "always")
+    return Damage(f"keyword {how}", f"{key} = {value}", seen)
 
 
 def change_wcs(path: Path, rng: Generator) -> Damage:
     key = str(rng.choice(["CRVAL1", "CRVAL2", "CDELT1", "CDELT2", "CRPIX1", "CRPIX2", "PC001001", "CD1_1", "PC1_1"]))
     value = str(rng.choice([*NOT_A_NUMBER, "0", "1E300", "-1", "1E-30"]))
-    path.write_bytes(_maybe_true_sums(with_card(path.read_bytes(), key, value), key, rng))
-    return Damage("wcs", f"{key} = {value}", "sums" if key.startswith("CRPIX") and value in ("0", "-1") else "always")
+    possible = key.startswith("CRPIX") and value in ("0", "-1", "1E-30")
+    seen = _write(path, with_card(path.read_bytes(), key, value), rng, seen="sums" if possible else "always")
+    return Damage("wcs", f"{key} = {value}", seen)
 
 
 def change_size(path: Path, rng: Generator) -> Damage:
@@ -193,9 +194,9 @@ def change_size(path: Path, rng: Generator) -> Damage:
     key = str(rng.choice(["NAXIS1", "NAXIS2", *(["ZNAXIS1", "ZNAXIS2", "PCOUNT"] if compressed else ["NAXIS"])]))
     step = int(rng.choice([-1, 1]))
     value = str(rng.choice([*SIZES, str(int(value_of(content, key)) + step)]))
-    path.write_bytes(_maybe_true_sums(with_card(content, key, value), key, rng))
     close = not compressed and value not in SIZES
-    return Damage("size", f"{key} = {value}", "sums" if close else "always")
+    seen = _write(path, with_card(content, key, value), rng, seen="sums" if close else "always")
+    return Damage("size", f"{key} = {value}", seen)
 
 
 def change_structure(path: Path, rng: Generator) -> Damage:
@@ -216,18 +217,19 @@ def change_structure(path: Path, rng: Generator) -> Damage:
     ][int(rng.integers(13))]
     value = str(rng.choice(values))
     content = path.read_bytes()
-    path.write_bytes(_maybe_true_sums(with_card(content, key, value), key, rng))
-    return Damage("structure", f"{key} = {value}", "always")
+    same_size = key == "BITPIX" and b"ZCMPTYPE" not in content
+    seen = _write(path, with_card(content, key, value), rng, seen="sums" if same_size else "always")
+    return Damage("structure", f"{key} = {value}", seen)
 
 
 def change_scaling(path: Path, rng: Generator) -> Damage:
     content = path.read_bytes()
     key = str(rng.choice(["BSCALE", "BZERO", "BOFFSET", "BSOFTEN", "EXPTIME", "BLANK", "FPA.ZP"]))
     value = str(rng.choice([*NOT_A_NUMBER, "0", "-1", "1E300", "2.5", "1E-300", "7"]))
-    path.write_bytes(_maybe_true_sums(with_card(content, key, value), key, rng))
-    possible = value in ("0", "-1", "2.5", "7", "1E-300", "1E300") and key != "FPA.ZP"
-    wrong = value == "0" and key in ("BSCALE", "BSOFTEN", "EXPTIME")
-    return Damage("scaling", f"{key} = {value}", "sums" if possible and not wrong else "always")
+    possible = value in ("0", "-1", "2.5", "7", "1E-300") and key != "FPA.ZP"
+    wrong = value in ("0", "1E-300") and key in ("BSCALE", "BSOFTEN", "EXPTIME")
+    seen = _write(path, with_card(content, key, value), rng, seen="sums" if possible and not wrong else "always")
+    return Damage("scaling", f"{key} = {value}", seen)
 
 
 def change_tiles(path: Path, rng: Generator) -> Damage:
@@ -252,8 +254,8 @@ def change_tiles(path: Path, rng: Generator) -> Damage:
     }[how]
     if how == "swapped":
         content[other : other + 8] = struct.pack(">ii", length, offset)
-    path.write_bytes(_maybe_true_sums(bytes(content), "tiles", rng))
-    return Damage("tiles", how, "sums" if how in ("short", "swapped") else "always")
+    seen = _write(path, bytes(content), rng, seen="sums" if how == "short" else "always")
+    return Damage("tiles", how, "never" if how == "swapped" else seen)  # a sum is the same in any order
 
 
 def swap(path: Path, rng: Generator, others: list[Path]) -> Damage:
@@ -314,11 +316,11 @@ def zero_run(path: Path, rng: Generator) -> Damage:
     return Damage("holes", f"{size} zeros at {at}", "sums")
 
 
-def _maybe_true_sums(content: bytes, key: str, rng: Generator) -> bytes:
-    """State the true sums of the damaged file in half of the cases, so that the other checks are tried too."""
-    if find_card(content, "DATASUM") is None or key in SUMS or rng.random() < 0.5:
-        return content
-    return with_true_sums(content)
+def _write(path: Path, content: bytes, rng: Generator, *, seen: Seen = "always") -> Seen:
+    """Write the damaged file, in half of the cases with its true sums, so that the other checks are tried too."""
+    restated = rng.random() < 0.5 and find_card(content, "DATASUM") is not None
+    path.write_bytes(with_true_sums(content) if restated else content)
+    return "never" if restated and seen == "sums" else seen
 
 
 PLAIN: tuple[Callable[[Path, Generator], Damage], ...] = (
