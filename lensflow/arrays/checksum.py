@@ -65,7 +65,7 @@ def check_sums(path: Path, unit: Unit) -> None:
     if stated is None and not checksum:
         return
     stat = path.stat()
-    _check(path, stat.st_size, stat.st_mtime_ns, unit.span, stated, bool(checksum))
+    _check(path, stat.st_size, stat.st_mtime_ns, unit.span, stated, whole=bool(checksum))
 
 
 def _datasum(header: Header, path: Path) -> int | None:
@@ -81,7 +81,7 @@ def _datasum(header: Header, path: Path) -> int | None:
 
 @lru_cache(maxsize=REMEMBERED)
 def _check(
-    path: Path, _size: int, _changed: int, span: tuple[int, int, int], stated: int | None, whole: bool, /
+    path: Path, _size: int, _changed: int, span: tuple[int, int, int], stated: int | None, *, whole: bool
 ) -> None:
     header_start, data_start, stop = span
     with path.open("rb") as file:

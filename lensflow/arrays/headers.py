@@ -6,7 +6,6 @@ import errno
 import re
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from astropy.io import fits
@@ -17,6 +16,7 @@ from lensflow.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 BLOCK = 2880  # bytes, the unit of which a FITS file is made
 CARD = 80  # bytes

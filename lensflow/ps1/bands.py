@@ -147,6 +147,23 @@ def _variance(linear: NDArray[Any], exptime: float) -> NDArray[Any]:
     return linear
 
 
+def check_range(values: NDArray[np.float32], place: str, *, square: bool = False) -> NDArray[np.float32]:
+    """Return counts/s, or their squares, unless one of them is beyond all that shines: then bits are damaged.
+
+    Raises
+    ------
+    BadInput
+        If a value is larger than 1e12 counts/s; infinite ones are no values, as NaN.
+    """
+    most = LARGEST**2 if square else LARGEST
+    if not values.size or max(np.fmax.reduce(values, axis=None), -np.fmin.reduce(values, axis=None)) <= most:
+        return values
+    if np.max(np.abs(values), where=np.isfinite(values), initial=0.0) > most:
+        # without the value: several tasks may meet the damage of one file, and their notes must be one
+        raise BadInput(f"{place}: found pixels beyond {most:.0e}, which nothing is; fetch the file again")
+    return values
+
+
 def mask_integers(stored: NDArray[Any], *, bzero: float, place: str = "mask") -> NDArray[np.uint16]:
     """Return the bits of a stored mask; uint16 is int16 with BZERO 32768 in FITS.
 
@@ -191,12 +208,11 @@ def _linear_law(header: Mapping[str, Any], place: str, *, needed: bool) -> dict[
             law[key.lower()] = _number(header, key, place)
     key = "ZBLANK" if "ZBLANK" in header else "BLANK"
     blank = header.get(key)
-    if not isinstance(blank, int) or isinstance(blank, bool):
-        if blank is not None or (needed and integers):
-            found = "nothing" if blank is None else repr(blank)
-            raise BadInput(f"{place}: {key}: found {found}, expected the integer that means no value; fetch it again")
+    if type(blank) is not int and (blank is not None or (needed and integers)):
+        found = "nothing" if blank is None else repr(blank)
+        raise BadInput(f"{place}: {key}: found {found}, expected the integer that means no value; fetch it again")
     reach = (abs(law["bzero"]) + abs(law["bscale"]) * 32768) / A
-    if abs(law["bscale"]) < SMALLEST or (needed and integers and reach > STEEPEST):
+    if abs(law["bscale"]) < SMALLEST or reach > (STEEPEST if needed and integers else LARGEST):
         raise BadInput(
             f"{place}: BZERO, BSCALE: found {law['bzero']}, {law['bscale']}, expected the law of 16-bit pixels; "
             "fetch the file again"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lensflow.arrays.fits import FitsImage, read_image_header
 from lensflow.errors import BadInput
-from lensflow.ps1.bands import Scaling, mask_integers, mask_zero
+from lensflow.ps1.bands import Scaling, check_range, mask_integers, mask_zero
 from lensflow.ps1.cells import BandFiles, CellFiles, Rect, check_header, named_cell
 from lensflow.ps1.tessellation import FIRST, LAST, Skycell
 
@@ -175,7 +175,7 @@ class FitsBand:
 
     def flux(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return counts/s of rows of the data rectangle, NaN where blank."""
-        return self._scaling.flux(self._image.rows(start, stop))
+        return check_range(self._scaling.flux(self._image.rows(start, stop)), str(self._image.path))
 
     def mask(self, start: int, stop: int) -> NDArray[np.uint16] | None:
         """Return the mask bits of rows of the data rectangle, None without a mask."""
@@ -187,7 +187,8 @@ class FitsBand:
         """Return the variance in (counts/s)^2 of rows of the data rectangle."""
         if self._weight is None:
             raise BadInput(f"{self._image.path}: found no weight image beside it, expected one for the uncertainty")
-        return self._weight_scaling.variance(self._weight.rows(start, stop))
+        variance = self._weight_scaling.variance(self._weight.rows(start, stop))
+        return check_range(variance, str(self._weight.path), square=True)
 
     def close(self) -> None:
         """Close the files."""

@@ -12,7 +12,7 @@ from zarr.errors import NodeNotFoundError
 from lensflow import events
 from lensflow.arrays.headers import is_systems_fault, parse_header
 from lensflow.errors import BadInput
-from lensflow.ps1.bands import Scaling, mask_integers
+from lensflow.ps1.bands import Scaling, check_range, mask_integers
 from lensflow.ps1.cells import BandFiles, CellFiles, Rect, check_header
 from lensflow.ps1.tessellation import Skycell
 
@@ -105,7 +105,8 @@ class ZarrBand:
 
     def flux(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return counts/s of rows, NaN where blank."""
-        return self._scaling.flux(_rows(self._image, self._files.image, start, stop))
+        path = self._files.image
+        return check_range(self._scaling.flux(_rows(self._image, path, start, stop)), path)
 
     def mask(self, start: int, stop: int) -> NDArray[np.uint16] | None:
         """Return the mask bits of rows, None without a mask."""
@@ -117,7 +118,8 @@ class ZarrBand:
         """Return the variance in (counts/s)^2 of rows."""
         if self._weight is None or self._files.weight is None:
             raise BadInput(f"{self._files.image}: found no {self._files.band}_wt beside it, expected one")
-        return self._weight_scaling.variance(_rows(self._weight, self._files.weight, start, stop))
+        path = self._files.weight
+        return check_range(self._weight_scaling.variance(_rows(self._weight, path, start, stop)), path, square=True)
 
     def close(self) -> None:
         """Nothing stays open between reads."""

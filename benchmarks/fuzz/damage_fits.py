@@ -1,18 +1,16 @@
-"""What happens to FITS files on their way: each kind of damage is drawn from a random generator and done to a file.
-
-Every function takes the path of a sound file and returns what it did, and who must notice: ``"always"`` (by the
-file's own structure and meaning), ``"sums"`` (only a checksum can tell) or ``"never"`` (no one can).
-"""
+"""What happens to FITS files on their way: each kind of damage is drawn from a random generator and done to a file."""
 
 from __future__ import annotations
 
 import gzip
 import re
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from benchmarks.fuzz import Damage
+from benchmarks.fuzz.cards import BLOCK, CARD, card, find_card, image_header, value_of, with_card, with_true_sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.random import Generator
 
-BLOCK, CARD = 2880, 80
+    from benchmarks.fuzz import Seen
+
 NUMBERS = ("EXPTIME", "BZERO", "BSCALE", "BSOFTEN", "BOFFSET", "BLANK", "CRPIX1", "CRPIX2")  # any could be true
 MEANING = ("FPA.ZP", "FPA.FILTERID", "SKYCELL", "CRVAL1", "CRVAL2", "CDELT1", "CDELT2", "PC001001", "PC002002")
 SHAPE = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT", "EXTEND")
@@ -32,103 +31,6 @@ SUMS = ("CHECKSUM", "DATASUM")
 SIZES = ("0", "-1", "1", str(2**31), str(10**12), str(2**63))
 ODD = ("'abc'", "T", "", "''", "1.5", "NaN", "(1.0, 2.0)", "12345678901234567890", "-7", "0", "1E999", "'1", "= =")
 NOT_A_NUMBER = ("NaN", "1E999", "-1E999", "'nan'", "T", "")
-
-Seen = Literal["always", "sums", "never"]
-
-
-@dataclass(frozen=True)
-class Damage:
-    """What was done to which file, and who must notice."""
-
-    family: str
-    what: str
-    seen: Seen
-
-
-def image_header(content: bytes) -> tuple[int, int]:
-    """Return the first byte of the header of the image, and of its data."""
-    start = max(0, content.find(b"XTENSION"))
-    end = start
-    while content[end : end + CARD].rstrip() != b"END":
-        end += CARD
-    return start, start + -(-(end + CARD - start) // BLOCK) * BLOCK
-
-
-def card(key: str, value: str) -> bytes:
-    """Return the 80 bytes of a card."""
-    name = f"HIERARCH {key} = {value}" if "." in key else f"{key:<8}= {value:>20}"
-    return name.encode("latin-1").ljust(CARD)[:CARD]
-
-
-def find_card(content: bytes, key: str) -> int | None:
-    """Return where the card of a key stands in the header of the image."""
-    start, stop = image_header(content)
-    for at in range(start, stop, CARD):
-        if re.match(rf"(HIERARCH )?{re.escape(key)} *=", content[at : at + CARD].decode("latin-1")):
-            return at
-    return None
-
-
-def value_of(content: bytes, key: str) -> float:
-    """Return the number on a card."""
-    at = find_card(content, key)
-    assert at is not None
-    return float(content[at : at + CARD].split(b"=")[1].split(b"/")[0].strip(b" '"))
-
-
-def with_card(content: bytes, key: str, value: str | None) -> bytes:
-    """Return the file with another value of a card, None removes it; a card that is not there takes a free place."""
-    at = find_card(content, key)
-    start, stop = image_header(content)
-    if at is None:
-        cards = [content[i : i + CARD] for i in range(start, stop, CARD)]
-        end = next(i for i, one in enumerate(cards) if one.rstrip() == b"END")
-        if end + 1 == len(cards):
-            return content  # no room without another block
-        cards[end : end + 2] = [card(key, value or ""), cards[end]]
-        return content[:start] + b"".join(cards) + content[stop:]
-    new = b"COMMENT".ljust(CARD) if value is None else card(key, value)
-    return content[:at] + new + content[at + CARD :]
-
-
-def ones_sum(data: bytes) -> int:
-    """Return the ones'-complement sum of 32-bit words, word by word as the standard has it."""
-    total = sum(struct.unpack(f">{len(data) // 4}I", data[: len(data) // 4 * 4]))
-    while total >> 32:
-        total = (total & 0xFFFFFFFF) + (total >> 32)
-    return total
-
-
-def with_true_sums(content: bytes) -> bytes:
-    """Return the file with DATASUM and CHECKSUM as they should be, as if it had been written that way."""
-    start, data = image_header(content)
-    content = with_card(content, "DATASUM", f"'{ones_sum(content[data:])}'")
-    zeros = with_card(content, "CHECKSUM", f"'{'0' * 16}'")
-    return with_card(zeros, "CHECKSUM", f"'{encoded(0xFFFFFFFF - ones_sum(zeros[start:]), zeros)}'")
-
-
-def encoded(value: int, content: bytes) -> str:
-    """Return the 16 letters of a checksum (FITS standard, appendix J)."""
-    at = find_card(content, "CHECKSUM")
-    assert at is not None
-    begin = content.index(b"'", at) + 1
-    punctuation = {*range(0x3A, 0x41), *range(0x5B, 0x61)}
-    letters = bytearray(16)
-    for i in range(4):
-        byte = value >> (24 - 8 * i) & 0xFF
-        four = [byte // 4 + 48 + (byte % 4 if k == 0 else 0) for k in range(4)]
-        while punctuation & set(four):
-            for pair in (0, 2):
-                if punctuation & {four[pair], four[pair + 1]}:
-                    four[pair] += 1
-                    four[pair + 1] -= 1
-        for k in range(4):
-            letters[4 * k + i] = four[k]
-    shift = (begin - image_header(content)[0]) % 4  # the letters count where they stand
-    return (letters[-shift:] + letters[:-shift]).decode() if shift else letters.decode()
-
-
-# kinds of damage
 
 
 def truncate(path: Path, rng: Generator) -> Damage:

@@ -1,4 +1,4 @@
-"""What happens to Zarr arrays on their way; see damage.py for FITS."""
+"""What happens to Zarr arrays on their way; see damage_fits for FITS."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.fuzz import Damage
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from numpy.random import Generator
 
+    from benchmarks.fuzz import Seen
+
 CARD = 80
+SEEN: dict[str, Seen] = {"bits": "sums", "swapped": "never"}  # of damage to a chunk
 ODD: tuple[Any, ...] = (None, "abc", -1, 0, 1, 1.5, True, [], {}, [0, 0], [-1, 5], [2**31, 2**31], 10**30, "NaN")
 CARDS: dict[str, tuple[str, ...]] = {
     "EXPTIME": ("NaN", "0", "-1", "'abc'", "T", "1E999", ""),
@@ -27,15 +32,13 @@ CARDS: dict[str, tuple[str, ...]] = {
     "FPA.ZP": ("24.0", "'abc'", "1E999"),
 }
 
-Told = tuple[str, str, str]  # family, what, seen
-
 
 def chunks_of(array: Path) -> list[Path]:
     """Return the files of the chunks."""
     return sorted(path for path in (array / "c").rglob("*") if path.is_file())
 
 
-def spoil_text(array: Path, rng: Generator) -> Told:
+def spoil_text(array: Path, rng: Generator) -> Damage:
     """Spoil the metadata as text."""
     path = array / "zarr.json"
     content = path.read_bytes()
@@ -57,10 +60,10 @@ def spoil_text(array: Path, rng: Generator) -> Told:
                 "page": b"<html>404 not found</html>",
             }[how]
         )
-    return "metadata text", how, "never" if how == "bits" else "always"
+    return Damage("metadata text", how, "never" if how == "bits" else "always")
 
 
-def spoil_field(array: Path, rng: Generator) -> Told:
+def spoil_field(array: Path, rng: Generator) -> Damage:
     """Give a field of the metadata another value, or take it away."""
     path = array / "zarr.json"
     metadata = json.loads(path.read_text())
@@ -82,10 +85,10 @@ def spoil_field(array: Path, rng: Generator) -> Told:
     else:
         metadata[name] = value
     path.write_text(json.dumps(metadata))
-    return "metadata field", f"{name} = {value}", "always"
+    return Damage("metadata field", f"{name} = {value}", "always")
 
 
-def spoil_card(array: Path, rng: Generator) -> Told:
+def spoil_card(array: Path, rng: Generator) -> Damage:
     """Change a card of the FITS header that the array carries."""
     path = array / "zarr.json"
     metadata = json.loads(path.read_text())
@@ -97,10 +100,10 @@ def spoil_card(array: Path, rng: Generator) -> Told:
     cards = [(name + value.rjust(20)).ljust(CARD) if one.startswith(name) else one for one in cards]
     metadata["attributes"]["header"] = "".join(cards)
     path.write_text(json.dumps(metadata))
-    return "header card", f"{key} = {value}", "always"
+    return Damage("header card", f"{key} = {value}", "always")
 
 
-def spoil_chunk(array: Path, rng: Generator) -> Told:
+def spoil_chunk(array: Path, rng: Generator) -> Damage:
     """Spoil a chunk."""
     chunks = chunks_of(array)
     if not chunks:
@@ -119,43 +122,43 @@ def spoil_chunk(array: Path, rng: Generator) -> Told:
         path.write_bytes(other.read_bytes())
     else:
         spoilt = {
-            "truncated": content[: int(rng.integers(len(content)))],
+            "truncated": bytes(content[: int(rng.integers(len(content)))]),
             "empty": b"",
             "noise": rng.bytes(len(content)),
-            "appended": content + rng.bytes(100),
+            "appended": bytes(content) + rng.bytes(100),
             "zeros": bytes(len(content)),
         }
         path.write_bytes(spoilt[how])
-    return "chunk", how, {"bits": "sums", "swapped": "never"}.get(how, "always")
+    return Damage("chunk", how, SEEN.get(how, "always"))
 
 
-def lose_chunks(array: Path, rng: Generator) -> Told:
+def lose_chunks(array: Path, rng: Generator) -> Damage:
     """Take chunks away."""
     chunks = chunks_of(array)
     if not chunks or rng.random() < 0.3:
         shutil.rmtree(array / "c", ignore_errors=True)
-        return "chunks lost", "all", "always"
+        return Damage("chunks lost", "all", "always")
     for path in chunks[: int(rng.integers(1, len(chunks) + 1))]:
         path.unlink()
-    return "chunks lost", "some", "always"
+    return Damage("chunks lost", "some", "always")
 
 
-def lose_array(array: Path, rng: Generator) -> Told:
+def lose_array(array: Path, rng: Generator) -> Damage:
     """Take the whole array away, or put a file in its place."""
     shutil.rmtree(array)
-    seen = "never" if array.name.endswith("_mask") else "always"  # a band may be without a mask
+    seen: Seen = "never" if array.name.endswith("_mask") else "always"  # a band may be without a mask
     if rng.random() < 0.5:
         array.write_bytes(b"")
-        return "array lost", "a file in its place", seen
-    return "array lost", "all of it", seen
+        return Damage("array lost", "a file in its place", seen)
+    return Damage("array lost", "all of it", seen)
 
 
-KINDS: tuple[Callable[[Path, Generator], Told], ...] = (
+KINDS: tuple[Callable[[Path, Generator], Damage], ...] = (
     *(spoil_text, spoil_text, spoil_field, spoil_field, spoil_card, spoil_chunk, spoil_chunk, spoil_chunk),
     *(lose_chunks, lose_array),
 )
 
 
-def damage_zarr(array: Path, rng: Generator) -> Told:
-    """Do one kind of damage to an array of a Zarr store; return the family, what it was, and who must notice."""
+def damage_zarr(array: Path, rng: Generator) -> Damage:
+    """Do one kind of damage to an array of a Zarr store."""
     return KINDS[int(rng.integers(len(KINDS)))](array, rng)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 REAL = Path(os.environ.get("LENSFLOW_REAL_DATA", ROOT.parent / "shared" / "data"))
 SCALE = 120  # 53 px cells
 CELL = "skycell.2246.033"
@@ -130,7 +130,7 @@ def _cutouts(raw: Path, out: Path, *, checksum: bool, linear: bool) -> Path:
 
 def _linear(disk: NDArray[Any], header: fits.Header) -> NDArray[np.float32]:
     v = header["BZERO"] + header["BSCALE"] * disk.astype("f8")
-    counts = header["BOFFSET"] + 2 * header["BSOFTEN"] * np.sinh(v / (2.5 / np.log(10)))
+    counts: NDArray[Any] = header["BOFFSET"] + 2 * header["BSOFTEN"] * np.sinh(v / (2.5 / np.log(10)))
     counts[disk == header["BLANK"]] = np.nan
     for key in ("BZERO", "BSCALE", "BLANK", "BOFFSET", "BSOFTEN"):
         del header[key]
