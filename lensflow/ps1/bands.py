@@ -80,11 +80,10 @@ class Scaling:
         scaling = cls(exptime)
         if "BSOFTEN" in header or "BOFFSET" in header:
             boffset, bsoften = (_number(header, key, place) for key in ("BOFFSET", "BSOFTEN"))
-            if not SMALLEST <= bsoften <= LARGEST or abs(boffset) > LARGEST:
-                raise BadInput(
-                    f"{place}: BSOFTEN, BOFFSET: found {bsoften}, {boffset}, expected counts, BSOFTEN > 0; "
-                    "fetch the file again"
-                )
+            if not SMALLEST <= bsoften <= LARGEST:
+                raise BadInput(f"{place}: BSOFTEN: found {bsoften}, expected counts > 0; fetch the file again")
+            if abs(boffset) > LARGEST:
+                raise BadInput(f"{place}: BOFFSET: found {boffset}, expected counts of the sky; fetch the file again")
             scaling = replace(scaling, boffset=boffset, bsoften=bsoften)
         if not stored:
             return scaling
