@@ -38,7 +38,7 @@ def read_image_header(path: str | Path) -> tuple[int, Header]:
         If the system cannot read the file.
     """
     unit = _first_image(Path(path))
-    return unit.index, _as_image(unit.header, Path(path))
+    return unit.index, _as_image(unit.header, _form(unit.header, Path(path)))
 
 
 def _first_image(path: Path) -> Unit:
@@ -54,15 +54,21 @@ def _is_image(header: Header) -> bool:
     return str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE" and bool(header["NAXIS"] == 2)
 
 
-def _as_image(table: Header, path: Path) -> Header:
-    header = table.copy()
-    prefix = "Z" if table.get("ZIMAGE", False) is True else ""
-    if table.get(prefix + "BITPIX") not in BITPIX:
-        found = table.get(prefix + "BITPIX")
-        raise BadInput(f"{path}: {prefix}BITPIX: found {found!r}, expected one of {BITPIX}; fetch it again")
-    header["BITPIX"], header["NAXIS"] = table[prefix + "BITPIX"], 2
-    for key in ("NAXIS1", "NAXIS2"):
-        header[key] = whole_number(table, prefix + key, path, least=1, most=LARGEST)
+def _form(header: Header, path: Path) -> tuple[int, int, int]:
+    """Return BITPIX, NAXIS1 and NAXIS2 of the image."""
+    prefix = "Z" if header.get("ZIMAGE", False) is True else ""
+    bitpix = header.get(prefix + "BITPIX")
+    if bitpix not in BITPIX:
+        raise BadInput(f"{path}: {prefix}BITPIX: found {bitpix!r}, expected one of {BITPIX}; fetch it again")
+    width, height = (whole_number(header, f"{prefix}NAXIS{axis}", path, least=1, most=LARGEST) for axis in (1, 2))
+    return int(bitpix), width, height
+
+
+def _as_image(header: Header, form: tuple[int, int, int]) -> Header:
+    """Turn the header of a table of tiles into that of its image."""
+    header["NAXIS"] = 2
+    for key, value in zip(("BITPIX", "NAXIS1", "NAXIS2"), form, strict=True):
+        header[key] = value
     return header
 
 
@@ -90,10 +96,10 @@ class FitsImage:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         unit = _first_image(self.path)
-        self.header = _as_image(unit.header, self.path)
-        self.shape = (int(self.header["NAXIS2"]), int(self.header["NAXIS1"]))
+        form = bitpix, width, height = _form(unit.header, self.path)
+        self.shape = (height, width)
         check_sums(self.path, unit)
-        self._start, self._dtype = unit.data, np.dtype(DTYPES[self.header["BITPIX"]])
+        self._start, self._dtype = unit.data, np.dtype(DTYPES[bitpix])
         self._file = open_file(self.path)
         try:
             compressed = unit.header.get("ZIMAGE", False) is True
@@ -103,6 +109,7 @@ class FitsImage:
         except BaseException:
             self._file.close()
             raise
+        self.header = _as_image(unit.header, form)
 
     def __enter__(self) -> Self:
         return self
