@@ -165,7 +165,7 @@ def swap(path: Path, rng: Generator, others: list[Path]) -> Damage:
     other = others[int(rng.integers(len(others)))]
     path.write_bytes(other.read_bytes())
     kinds = ["mask" if "mask" in one.name else "weight" if "wt" in one.name else "image" for one in (path, other)]
-    like = sorted(kinds) == ["image", "weight"] and ".r." in other.name and other.parent == path.parent
+    like = sorted(kinds) == ["image", "weight"] and ".r." in other.name and "stranger" not in other.parts
     return Damage("swapped", f"{other.name} in place of {path.name}", "never" if like else "always")
 
 

@@ -9,7 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING, BinaryIO
 
 from astropy.io import fits
-from astropy.io.fits import Header
+from astropy.io.fits import Card, Header
 from astropy.io.fits.card import Undefined
 
 from lensflow.errors import BadInput
@@ -25,8 +25,8 @@ UNITS = 1000  # headers and data units of a file, far more than any image has
 NO_FILE = {errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}  # of a name: trying again is no use
 PRINTABLE = bytes(range(32, 127))
 AS_TEXT = bytes(byte if byte in PRINTABLE else ord("?") for byte in range(256))
-# cards that astropy takes without a warning; nobody here asks for others
-SOUND_CARD = re.compile(r"(?=.{8}= )[A-Z0-9_-]+ *=|HIERARCH .*=|(COMMENT|HISTORY| {7}) |CONTINUE|END {5}")
+KEYED = re.compile(r"((?=.{8}= )[A-Z0-9_-]+ *|HIERARCH [^=]*[^= ] *)= *(?P<value>.*)")  # KEY = value / comment
+PLAIN = re.compile(r"([+-]?(\d+\.?\d*|\.\d+)([ED][+-]?\d+)?|[TF]|'([^']|'')*') *(/.*)?")  # what any reader takes
 BITPIX = (8, 16, 32, 64, -32, -64)
 
 
@@ -115,23 +115,25 @@ def is_systems_fault(error: Exception) -> bool:
 
 
 def parse_header(text: str) -> Header:
-    """Return the cards of a text without line breaks, dropping those without a value, such as ``KEY = NaN``.
+    """Return the cards of a text without line breaks that state a value; not comments, nor such as ``KEY = NaN``.
 
-    Who needs their value then misses it, nobody else does.
+    Who needs a value that is not FITS then misses it, nobody else does.
     """
     text = text.encode("ascii", "replace").translate(AS_TEXT).decode("ascii")
     cards = (text[at : at + CARD] for at in range(0, len(text), CARD))
-    header = Header.fromstring("".join(card for card in cards if SOUND_CARD.match(card)))
-    bad = []
-    for i, card in enumerate(header.cards):
-        try:
-            if isinstance(card.value, Undefined):
-                bad.append(i)
-        except fits.VerifyError:
-            bad.append(i)
-    for i in reversed(bad):
-        del header[i]
-    return header
+    return Header.fromstring("".join(card for card in cards if _has_value(card)))
+
+
+def _has_value(card: str) -> bool:
+    keyed = KEYED.fullmatch(card)
+    if keyed is None:
+        return False
+    if PLAIN.fullmatch(keyed["value"].rstrip()):
+        return True  # asking astropy for every value would take most of the time of opening a file
+    try:
+        return not isinstance(Card.fromstring(card).value, Undefined)
+    except fits.VerifyError:
+        return False
 
 
 def whole_number(header: Mapping[str, object], key: str, path: str | Path, *, least: int, most: int) -> int:
