@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import zarr
 from astropy.io import fits
+from zarr.codecs import GzipCodec
 
 from lensflow import events
 from lensflow.errors import BadInput
@@ -419,7 +420,7 @@ def test_a_gzip_chunk_that_is_none_is_damage(store: Path) -> None:
         chunks=old.shape,
         fill_value=np.nan,
         attributes=attributes,
-        compressors=[zarr.codecs.GzipCodec()],
+        compressors=[GzipCodec()],
         overwrite=True,
     )
     new[:] = values
