@@ -139,11 +139,9 @@ class FitsImage:
     def _check_end(self, unit: Unit) -> None:
         """Refuse an image that goes on after its end: then its size is not what its header says."""
         self._file.seek(unit.data + unit.size)
-        rest = self._file.read(unit.stop - unit.data - unit.size + len(EXTENSION))
-        padding, after = rest[: -len(EXTENSION)], rest[-len(EXTENSION) :]
-        if unit.stop == self._file.seek(0, 2):
-            padding, after = rest, EXTENSION
-        if padding.strip(b"\0") or after != EXTENSION:
+        padding = self._file.read(unit.stop - unit.data - unit.size)
+        after = self._file.read(len(EXTENSION))
+        if padding.strip(b"\0") or (after != EXTENSION and after.strip(b"\0")):  # old tapes end in zeros
             raise BadInput(
                 f"{self.path}: NAXIS, BITPIX: found {unit.size} bytes of pixels and more behind them, "
                 "expected zeros and the end or another header; fetch the file again"
