@@ -80,11 +80,12 @@ def _equal(one: NDArray[Any], two: NDArray[Any]) -> bool:
 
 
 def _alike(one: NDArray[Any], two: NDArray[Any]) -> bool:
-    """Return whether the values are the same, whatever is missing round them; marks of what was left out count not."""
-    if one.dtype.kind == "f":
-        return np.array_equal(one[np.isfinite(one)], two[np.isfinite(two)])
-    bits, others = one & ~MARKS, two & ~MARKS
-    return np.array_equal(bits[bits != 0], others[others != 0])
+    """Return whether the values are the same but for marks; of cutouts of another size those that are anything."""
+    if one.dtype.kind == "u":
+        one, two = one & ~MARKS, two & ~MARKS
+    if one.shape == two.shape:
+        return _equal(one, two)
+    return np.array_equal(one[np.isfinite(one) & (one != 0)], two[np.isfinite(two) & (two != 0)])
 
 
 def read(source: Path, scene: Scene, *, on_corrupt: Literal["mask", "fail"]) -> Read:
