@@ -1,11 +1,12 @@
 """Corrupt-input fuzz of the PS1 readers: ``python benchmarks/fuzz_ps1.py --inputs 10000 [--seed S] [--json]``.
 
-Each input is a small sound source of skycells with one file damaged, drawn from (seed, number) alone. It is read as
-the graph reads it, once with damage masked and once refused, by a process that may die, and what came of it is
+Each input is a small sound source of skycells with one file damaged, drawn from (seed, number) alone (real cutouts
+are among the sources where LENSFLOW_REAL_DATA holds them). It is read as the graph reads it, once with damage masked
+and once refused, by a process that may die, and what came of it is
 
 intact        the very pixels of the sound source
 masked        a note names the file, and the pixels are those of a source without that band
-recorded      a file that cannot be told to be a skycell is listed as ignored; or chunks that are not there are noted
+recorded      a file that cannot be told to be a skycell is listed as ignored, a missing band or chunk is noted
 refused       one sentence
 system        an error of the operating system, which the engine tries again and then quarantines
 undetectable  pixels differ, and nothing in the source could tell: no checksum covers what was damaged
