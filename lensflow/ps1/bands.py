@@ -102,16 +102,16 @@ class Scaling:
             values = stored.astype(np.float64)
             if self.blank is not None:
                 values[stored == self.blank] = np.nan
-        if self.bscale != 1.0:
-            values *= self.bscale
-        if self.bzero != 0.0:
-            values += self.bzero
-        if self.bsoften is not None:
-            values /= A
-            with np.errstate(over="ignore"):  # a damaged float becomes infinite, which is no value
+        with np.errstate(over="ignore", invalid="ignore"):  # a damaged float becomes infinite or NaN: no value
+            if self.bscale != 1.0:
+                values *= self.bscale
+            if self.bzero != 0.0:
+                values += self.bzero
+            if self.bsoften is not None:
+                values /= A
                 np.sinh(values, out=values)
                 values *= 2 * self.bsoften
-            values += self.boffset
+                values += self.boffset
         return values
 
     @cached_property

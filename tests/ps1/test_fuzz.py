@@ -17,6 +17,7 @@ from zarr.codecs import GzipCodec
 
 from lensflow import events
 from lensflow.errors import BadInput
+from lensflow.ps1.bands import Scaling
 from lensflow.ps1.fits_cells import list_fits
 from lensflow.ps1.mosaic import stitch
 from lensflow.ps1.options import Options
@@ -368,6 +369,13 @@ def test_pixels_brighter_than_anything_are_damage(cards: Any, cutout: Path) -> N
     cutout.write_bytes(content)
     with pytest.raises(BadInput, match=rf"^{cutout}: found pixels beyond 1e\+12, which nothing is"):
         rows(cutout)
+
+
+def test_floats_of_damaged_bits_are_no_values_and_no_warnings() -> None:
+    """A NaN that signals made numpy warn of an invalid division."""
+    stored = np.array([0x7FA00000, 0x7F800000, 0x7F7FFFFF, 0x00000001], np.uint32).view(np.float32)
+    flux = Scaling(10.0, bsoften=80.0, boffset=3.0).flux(stored)
+    assert np.isfinite(flux).tolist() == [False, False, False, True]
 
 
 # Zarr
