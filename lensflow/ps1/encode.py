@@ -200,6 +200,7 @@ def write_zarr(
         chunks=(min(CHUNK, values.shape[0]), min(CHUNK, values.shape[1])),
         fill_value=np.nan if values.dtype.kind == "f" else 0,
         attributes={"header": header.tostring(sep="", padding=False)},
+        config={"write_empty_chunks": True},  # so that a chunk that is not there is one that was lost
         overwrite=True,
     )
     array[:] = values

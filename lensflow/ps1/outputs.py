@@ -157,22 +157,35 @@ def tree(
         "options": json.dumps(options, sort_keys=True),
         "selection": [str(cell) for cell in selected],
     }
-    for plan in plans:
-        for cell in plan.missing:
-            message = f"{cell} is selected and has no files: a hole in the image of its projection"
-            events.note("missing-cell", message, cell=str(cell))
-        for files in plan.layout.cells:
-            for band in plan.layout.recipe.bands:
-                if files.band(band) is None:
-                    message = f"{files.cell} has no band {band}: made of the others"
-                    events.note("missing-band", message, cell=str(files.cell), band=band)
+    _note_what_is_missing(inventory, plans)
     if inventory.absent:  # of projections without any file: there is no node to say it
         attrs["missing_cells"] = [str(cell) for cell in inventory.absent]
-        for cell in inventory.absent:
-            events.note("missing-cell", f"{cell} is selected and its projection has no files", cell=str(cell))
     if inventory.ignored:
         attrs["ignored_files"] = list(inventory.ignored)
     root = xr.DataTree(xr.Dataset(attrs=attrs))
     for number, node in nodes.items():
         root[f"{number:04d}"] = xr.DataTree(node)
     return root
+
+
+def _note_what_is_missing(inventory: Inventory, plans: Sequence[Plan]) -> None:
+    """Say which cells, bands and masks are absent, and which files are left alone."""
+    masked = any(one.mask is not None for files in inventory.cells for one in files.bands)
+    for plan in plans:
+        for cell in plan.missing:
+            message = f"{cell} is selected and has no files: a hole in the image of its projection"
+            events.note("missing-cell", message, cell=str(cell))
+        for files in plan.layout.cells:
+            for band in plan.layout.recipe.bands:
+                found = files.band(band)
+                if found is None:
+                    message = f"{files.cell} has no band {band}: made of the others"
+                    events.note("missing-band", message, cell=str(files.cell), band=band)
+                elif masked and found.mask is None:
+                    message = f"{files.cell} has no mask of band {band}, though others have: taken as without a bit"
+                    events.note("missing-mask", message, cell=str(files.cell), band=band)
+    for cell in inventory.absent:
+        events.note("missing-cell", f"{cell} is selected and its projection has no files", cell=str(cell))
+    for name in inventory.ignored:
+        path = str(inventory.source / name)
+        events.note("ignored-file", f"{path} is no skycell that can be read: left alone", file=path)

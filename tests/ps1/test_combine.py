@@ -242,7 +242,9 @@ def spoil_last_tile(path: Path) -> None:
         table = hdus[1].header
         descriptors = hdus.fileinfo(1)["datLoc"] + table["NAXIS1"] * (table["NAXIS2"] - 1)
     data = bytearray(path.read_bytes())
-    data[descriptors : descriptors + 8] = b"\0\0\0\1\0\0\0\0"  # a tile of one byte
+    length, offset = np.frombuffer(data, ">i4", 2, descriptors)
+    tile = descriptors + 8 + int(offset)
+    data[tile : tile + int(length)] = b"\xff" * int(length)  # a code that begins no pixel
     path.write_bytes(data)
 
 

@@ -14,6 +14,7 @@ from astropy.io.fits import Header
 from astropy.wcs import WCS
 
 import lensflow as lf
+from lensflow import events
 from lensflow.ps1.cells import BandFiles, CellFiles, Rect
 from lensflow.ps1.combine import Recipe
 from lensflow.ps1.mosaic import Layout
@@ -146,3 +147,25 @@ def test_xarray_stores_it_as_meant(source: Path, tmp_path: Path) -> None:
     assert "_FillValue" not in group["mask"].attrs
     with xr.open_datatree(tmp_path / "a.zarr", engine="zarr", consolidated=False) as stored:
         assert stored["2246"].mask.dtype == np.uint16
+
+
+def test_what_is_missing_or_left_alone_is_noted(tmp_path: Path) -> None:
+    folder = simulate(tmp_path / "sky", rows=(3, 4), columns=(3, 5), scale=40, mode="constant", value=2.5).source
+    (folder / "rings.v3.skycell.2246.033.stk.r.unconv.mask.fits").unlink()
+    (folder / "rings.v3.skycell.2246.034.stk.i.unconv.fits").unlink()
+    (folder / "download.fits").write_bytes(b"<html>no such file</html>")
+    with events.collect() as notes:
+        node(folder, selection=("skycell.2246.033", "skycell.2246.034", "skycell.2246.035"))
+    assert sorted(one.kind for one in notes) == ["ignored-file", "missing-band", "missing-cell", "missing-mask"]
+    said = {one.kind: one.message for one in notes}
+    assert "skycell.2246.033 has no mask of band r" in said["missing-mask"]
+    assert str(folder / "download.fits") in said["ignored-file"]
+
+
+def test_cutouts_without_any_mask_are_not_blamed_for_it(tmp_path: Path) -> None:
+    folder = simulate(tmp_path / "sky", rows=(3, 4), columns=(3, 4), scale=40, mode="constant", value=2.5).source
+    for mask in folder.glob("*mask.fits"):
+        mask.unlink()
+    with events.collect() as notes:
+        node(folder)
+    assert notes == []
