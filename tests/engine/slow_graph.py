@@ -1,6 +1,15 @@
-"""A graph for the tests: row bands with a halo, slow enough to be killed in the middle, every read counted."""
+"""A graph for the tests: row bands with a halo, slow enough to be killed in the middle, all work counted.
 
+In the folder ``log`` each read leaves a file. Where it has a folder ``blocks``, each block begun leaves one there,
+and a file ``poison.json`` beside it makes blocks suffer, for as long as it lies there: the arguments of a run,
+and with them its identity, are the same with and without.
+"""
+
+import ctypes
+import json
 import os
+import signal
+import sys
 import time
 import uuid
 from dataclasses import dataclass
@@ -9,6 +18,10 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import xarray as xr
+
+HOARD = 1 << 24  # bytes allocated at a time by a block that allocates without bound
+BREATH = 0.005  # s between: who looks after a worker's memory looks ten times a second
+LONG = 3600.0  # s: for ever
 
 
 @dataclass(frozen=True)
@@ -23,13 +36,47 @@ class Reader:
         """Return a band of rows and leave a file that says it has been read."""
         time.sleep(self.seconds)
         if self.log:
-            Path(self.log, f"{block_id[0]}.{os.getpid()}.{uuid.uuid4().hex}").touch()
+            mark(Path(self.log), block_id[0])
         rng = np.random.default_rng(block_id[0])
         return rng.normal(size=(self.rows, 64)).astype("f4")
 
 
-def smooth(band: np.ndarray, seconds: float = 0.0) -> np.ndarray:
+def mark(folder: Path, band: int) -> None:
+    """Leave a file for a band in a folder."""
+    (folder / f"{band}.{os.getpid()}.{uuid.uuid4().hex}").touch()
+
+
+def suffer(log: Path, band: int) -> None:
+    """Do what the poison says, if this is the band it is meant for."""
+    try:
+        poison = json.loads((log / "poison.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    if poison["band"] != band:
+        return
+    kind, alone = poison["kind"], "lensflow.engine.alone" in sys.orig_argv
+    if kind == "segfault":
+        ctypes.string_at(0)
+    elif kind == "sleep" or (kind == "sleep-alone" and alone):
+        time.sleep(LONG)
+    elif kind == "sleep-alone":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif kind == "memory":
+        hoard = []
+        while True:
+            hoard.append(np.ones(HOARD, np.uint8))
+            time.sleep(BREATH)
+    elif kind == "raise":
+        raise ValueError(f"band {band} is poisoned")
+    elif kind == "flaky" and len(list((log / "blocks").glob(f"{band}.*"))) <= poison["times"]:
+        raise OSError(f"band {band} cannot be read at the moment")
+
+
+def smooth(band: np.ndarray, seconds: float = 0.0, log: str = "", block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
     """Average three rows."""
+    if log and Path(log, "blocks").is_dir():
+        mark(Path(log, "blocks"), block_id[0])
+        suffer(Path(log), block_id[0])
     time.sleep(seconds)
     padded = np.pad(band, ((1, 1), (0, 0)), mode="edge")
     mean: np.ndarray = (padded[:-2] + padded[1:-1] + padded[2:]) / np.float32(3)
@@ -53,6 +100,14 @@ def graph(*, bands: int = 24, rows: int = 8, log: str = "", seconds: float = 0.0
     read = Reader(log, seconds, rows)
     source = da.map_blocks(read, chunks=((rows,) * bands, (64,)), dtype="f4", meta=np.empty((0, 0), "f4"))
     smoothed = da.map_overlap(
-        smooth, source, depth={0: 2, 1: 0}, boundary="none", dtype="f4", allow_rechunk=False, seconds=seconds
+        smooth,
+        source,
+        depth={0: 2, 1: 0},
+        boundary="none",
+        dtype="f4",
+        meta=np.empty((0, 0), "f4"),
+        allow_rechunk=False,
+        seconds=seconds,
+        log=log,
     )
     return xr.Dataset({"smooth": (("y", "x"), smoothed), "raw": (("y", "x"), source)}, coords={"x": np.arange(64)})
