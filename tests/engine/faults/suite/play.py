@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,9 +119,8 @@ def _complete(stage: Stage) -> None:
     """Heal what is poisoned and resume until nothing is left to do."""
     (stage.log / "poison.json").unlink(missing_ok=True)
     for _ in range(RESUMES):
-        with suppress(LensflowError):
-            if stage.run().status.standing == "done":
-                return
+        if _settled(stage):
+            return
         if not (stage.run_folder / "run.json").exists():  # it died before it had said what it is
             stage.expect(stage.submit().wait(), 0)
         elif stage.run().status.quarantined:
@@ -129,6 +128,16 @@ def _complete(stage: Stage) -> None:
         else:
             stage.expect(stage.resume().wait(), 0)
     stage.problems.append(f"not complete after {RESUMES} resumes: {stage.run().status}")
+
+
+def _settled(stage: Stage) -> bool:
+    """Whether every block is done, and the last driver has lived to say so."""
+    try:
+        run = stage.run()
+    except LensflowError:
+        return False
+    sessions = run.directory.state().sessions
+    return run.status.standing == "done" and bool(sessions) and "ended" in sessions[-1]
 
 
 def _hold(stage: Stage) -> None:

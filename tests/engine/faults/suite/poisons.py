@@ -8,7 +8,7 @@ from .scenario import scenario
 from .stage import BANDS, WORKERS, Stage, block
 
 MEMORY = "600MiB"  # of a worker, which takes 150 MiB by itself
-PATIENCE = "2s"  # --timeout
+PATIENCE = "2"  # s, --timeout
 
 
 def poison(stage: Stage, kind: str, **more: object) -> int:

@@ -11,7 +11,7 @@ import psutil
 from .scenario import scenario
 from .stage import JITTER, Stage
 
-PATIENCE = "2s"  # --timeout: fifty times what a task takes
+PATIENCE = "2"  # s, --timeout: fifty times what a task takes
 
 
 @scenario("stop-worker")
