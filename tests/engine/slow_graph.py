@@ -22,6 +22,7 @@ import xarray as xr
 HOARD = 1 << 24  # bytes allocated at a time by a block that allocates without bound
 BREATH = 0.005  # s between: who looks after a worker's memory looks ten times a second
 LONG = 3600.0  # s: for ever
+SLOW = 1.5  # s: long enough to be interrupted
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,52 @@ def suffer(log: Path, band: int) -> None:
         return
     if poison["band"] != band:
         return
-    kind, alone = poison["kind"], "lensflow.engine.alone" in sys.orig_argv
-    if kind == "segfault":
-        ctypes.string_at(0)
-    elif kind == "sleep" or (kind == "sleep-alone" and alone):
-        time.sleep(LONG)
-    elif kind == "sleep-alone":
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif kind == "memory":
-        hoard = []
-        while True:
-            hoard.append(np.ones(HOARD, np.uint8))
-            time.sleep(BREATH)
-    elif kind == "raise":
-        raise ValueError(f"band {band} is poisoned")
-    elif kind == "flaky" and len(list((log / "blocks").glob(f"{band}.*"))) <= poison["times"]:
+    kind, _, where = poison["kind"].partition("-")
+    if where == "alone" and "lensflow.engine.alone" not in sys.orig_argv:
+        kind = "kill"  # what brings it there
+    if kind == "flaky":
+        fail_at_times(log, band, poison["times"])
+    else:
+        HARM[kind](band)
+
+
+def crash(_: int) -> None:
+    """End this process by a segmentation fault."""
+    ctypes.string_at(0)
+
+
+def kill(_: int) -> None:
+    """End this process at once."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def allocate(_: int) -> None:
+    """Take memory without bound."""
+    hoard = []
+    while True:
+        hoard.append(np.ones(HOARD, np.uint8))
+        time.sleep(BREATH)
+
+
+def fail(band: int) -> None:
+    """Raise, always."""
+    raise ValueError(f"band {band} is poisoned")
+
+
+def fail_at_times(log: Path, band: int, times: int) -> None:
+    """Raise the first few times."""
+    if len(list((log / "blocks").glob(f"{band}.*"))) <= times:
         raise OSError(f"band {band} cannot be read at the moment")
+
+
+HARM = {
+    "segfault": crash,
+    "kill": kill,
+    "memory": allocate,
+    "raise": fail,
+    "sleep": lambda _: time.sleep(LONG),
+    "slow": lambda _: time.sleep(SLOW),
+}
 
 
 def smooth(band: np.ndarray, seconds: float = 0.0, log: str = "", block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from lensflow.engine.report import write_report
 
 from .kills import died
+from .process import WAIT
 from .scenario import scenario
-from .stage import ROOT, WAIT, WORKERS, Stage
+from .stage import ROOT, WORKERS, Stage
 
 if TYPE_CHECKING:
-    from .stage import Running
+    from .process import Running
 
 HOUR = 3600.0  # s
 CLOCK = ROOT / "tests" / "engine" / "faults" / "clock"
@@ -36,6 +37,8 @@ def clock_jump(stage: Stage) -> None:
     for one in [*stage.entries("done"), *stage.entries("end")]:
         if not 0 <= one["seconds"] < WAIT:
             stage.problems.append(f"{one['event']} {one.get('block', '')} took {one['seconds']} s")
+    if hung := [one for one in stage.entries("worker", "events") if one["what"] == "hung"]:
+        stage.problems.append(f"a worker was taken for hung: {hung}")
     times = [one["t"] for one in stage.entries("done")]
     if max(times) - min(times) < HOUR / 2:
         stage.problems.append("the clock has not jumped: the scenario shows nothing")

@@ -81,6 +81,15 @@ def truncated_journal(stage: Stage) -> None:
     stage.named |= set(map(block, range(BANDS))) - kept
 
 
+@scenario("half-a-template", finished=True)
+def half_a_template(stage: Stage) -> None:
+    """The driver died while it wrote the template: part of the metadata is missing, the journal is empty."""
+    (stage.run_folder / "journal.jsonl").write_text("")
+    shutil.rmtree(stage.out / stage.rng.choice(["smooth", "raw", "x"]))
+    (stage.out / "raw" / "zarr.json").unlink(missing_ok=True)
+    stage.named |= set(map(block, range(BANDS)))
+
+
 @scenario("missing-run-directory", finished=True)
 def missing_run_directory(stage: Stage) -> None:
     """The run directory is gone: nobody writes over a store of unknown origin until it has been removed."""

@@ -7,8 +7,8 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
+from .process import Stuck, wait_until
 from .scenario import scenario
-from .stage import Stuck, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

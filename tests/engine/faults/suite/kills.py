@@ -8,14 +8,15 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from .process import Stuck, wait_until
 from .scenario import scenario
-from .stage import WORKERS, Stage, Stuck, wait_until
+from .stage import WORKERS, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .stage import Running
+    from .process import Running
 
 STARTING = (0.2, 5.0)  # s after its start in which a driver imports, starts its cluster and writes the template
 SETTINGS = {  # what cluster/local.yaml sets, for a cluster that is started by hand
@@ -97,19 +98,14 @@ def kill_all(stage: Stage) -> None:
 @scenario("kill-driver-alone")
 def kill_driver_alone(stage: Stage) -> None:
     """The driver is killed while a block that has killed its workers runs alone: nothing is left running."""
-    band = stage.rng.randrange(1, 30)
-    (stage.log / "poison.json").write_text(json.dumps({"kind": "sleep-alone", "band": band}))
+    deadly = stage.poison("sleep-alone")
     driver = stage.submit()
-    wait_until(lambda: _alone(stage), f"block {band} runs alone")
+    wait_until(stage.alone, f"{deadly} runs alone")
     driver.process.kill()
     died(stage, driver)
-    stage.named.add(f"smooth[{band},0]")
+    stage.named.add(deadly)
     stage.in_flight += 2 * WORKERS  # what the two workers that it killed were doing
     wait_until(lambda: not stage.survivors(), "a block that runs alone ends with its driver")
-
-
-def _alone(stage: Stage) -> bool:
-    return any("lensflow.engine.alone" in " ".join(one.cmdline()) for one in stage.survivors())
 
 
 @scenario("kill-scheduler")

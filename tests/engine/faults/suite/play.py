@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from lensflow.cli import main
 from lensflow.errors import LensflowError
 
-from .stage import BANDS, FAREWELL, Stage, Stuck, block, wait_until
+from .process import Stuck, wait_until
+from .stage import BANDS, FAREWELL, Stage, block
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from .scenario import scenario
-from .stage import BANDS, WORKERS, Stage, block
+from .stage import WORKERS, Stage
 
 MEMORY = "600MiB"  # of a worker, which takes 150 MiB by itself
 PATIENCE = "2"  # s, --timeout
-
-
-def poison(stage: Stage, kind: str, **more: object) -> int:
-    """Poison a block chosen by the seed."""
-    band = stage.rng.randrange(BANDS)
-    (stage.log / "poison.json").write_text(json.dumps({"kind": kind, "band": band, **more}))
-    return band
 
 
 def given_up(stage: Stage, cause: str, *words: str, local: bool = False) -> None:
@@ -29,7 +20,7 @@ def given_up(stage: Stage, cause: str, *words: str, local: bool = False) -> None
 @scenario("poison-segfault")
 def segfault(stage: Stage) -> None:
     """A block that ends its process by a segmentation fault."""
-    stage.guilty = block(poison(stage, "segfault"))
+    stage.guilty = stage.poison("segfault")
     stage.in_flight = 2 * WORKERS  # the workers that it took with it were doing something else
     given_up(stage, "killed")
 
@@ -37,7 +28,7 @@ def segfault(stage: Stage) -> None:
 @scenario("poison-memory")
 def memory(stage: Stage) -> None:
     """A block that allocates without bound."""
-    stage.guilty = block(poison(stage, "memory"))
+    stage.guilty = stage.poison("memory")
     stage.in_flight = 4 * WORKERS
     given_up(stage, "memory", "--memory", MEMORY, "--retries", "1", local=True)
 
@@ -45,7 +36,7 @@ def memory(stage: Stage) -> None:
 @scenario("poison-sleep")
 def sleep(stage: Stage) -> None:
     """A block that sleeps for ever."""
-    stage.guilty = block(poison(stage, "sleep"))
+    stage.guilty = stage.poison("sleep")
     stage.in_flight = 4 * WORKERS
     given_up(stage, "time", "--timeout", PATIENCE)
 
@@ -53,14 +44,14 @@ def sleep(stage: Stage) -> None:
 @scenario("poison-raise")
 def raises(stage: Stage) -> None:
     """A block that raises, always."""
-    stage.guilty = block(poison(stage, "raise"))
+    stage.guilty = stage.poison("raise")
     given_up(stage, "raised")
 
 
 @scenario("poison-flaky")
 def flaky(stage: Stage) -> None:
     """A block that raises now and then is tried again until it is written."""
-    stage.named.add(block(poison(stage, "flaky", times=stage.rng.choice([1, 2]))))
+    stage.named.add(stage.poison("flaky", times=stage.rng.choice([1, 2])))
     stage.expect(stage.submit().wait(), 0)
     if stage.entries("quarantined"):
         stage.problems.append("a block that comes right was given up")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +19,8 @@ import psutil
 from lensflow.engine import journal
 from lensflow.engine.runs import Run
 
+from .process import MARK, Ended, Running, Stuck, end_survivors, survivors, wait_until
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -26,56 +28,8 @@ ROOT = Path(__file__).parents[4]
 GRAPH = ROOT / "tests" / "engine" / "slow_graph.py"
 BANDS, WINDOW, WORKERS = 40, 6, 2
 SECONDS = 0.04  # a read and a smoothing take
-WAIT = 90.0  # s for anything to happen at all
 FAREWELL = 60.0  # s in which the processes of a dead driver end by themselves
 JITTER = 0.08  # s: two blocks' worth
-MARK = "FAULT_STAGE"  # the variable by which every descendant of a stage's processes is known
-
-
-class Stuck(Exception):
-    """What was waited for has not happened."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A command that has ended."""
-
-    code: int
-    err: str
-
-
-@dataclass(frozen=True)
-class Running:
-    """A command at work, in a process group of its own."""
-
-    process: subprocess.Popen[bytes]
-    said: Path
-
-    def wait(self) -> Ended:
-        """Wait for its end."""
-        try:
-            code = self.process.wait(timeout=WAIT)
-        except subprocess.TimeoutExpired:
-            raise Stuck(f"{self.said.name}: no end within {WAIT:.0f} s; it said {self.words()[-300:]!r}") from None
-        return Ended(code, self.words())
-
-    def words(self) -> str:
-        """Return what it has written to its standard error so far."""
-        return self.said.read_text(errors="replace")
-
-    def signal(self, number: int) -> None:
-        """Send a signal to all processes of its group, as a terminal does."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
-
-
-def wait_until(true: Callable[[], object], what: str, seconds: float = WAIT) -> None:
-    """Wait until something is true; say what it was if it never is."""
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            raise Stuck(f"{what}: not within {seconds:.0f} s")
-        time.sleep(0.01)
 
 
 @dataclass
@@ -163,9 +117,9 @@ class Stage:
             return ["--cluster", "local", "--workers", str(WORKERS)]
         return [] if "--cluster" in more else ["--cluster", self.warm]
 
-    def entries(self, event: str) -> list[dict[str, Any]]:
-        """Return the journal's entries of one kind."""
-        return [one for one in journal.read(self.run_folder / "journal.jsonl") if one["event"] == event]
+    def entries(self, event: str, log: str = "journal") -> list[dict[str, Any]]:
+        """Return the entries of one kind of the journal, or of another log."""
+        return [one for one in journal.read(self.run_folder / f"{log}.jsonl") if one["event"] == event]
 
     def run(self) -> Run:
         """Return the run as it lies on disk."""
@@ -196,6 +150,16 @@ class Stage:
         children = psutil.Process(running.process.pid).children(recursive=True)
         return [one for one in children if "spawn_main" in " ".join(one.cmdline())]
 
+    def poison(self, kind: str, **more: object) -> str:
+        """Poison a block chosen by the seed, and return its identifier."""
+        band = self.rng.randrange(BANDS)
+        (self.log / "poison.json").write_text(json.dumps({"kind": kind, "band": band, **more}))
+        return block(band)
+
+    def alone(self) -> bool:
+        """Whether a block is running in a process of its own."""
+        return any("lensflow.engine.alone" in " ".join(one.cmdline()) for one in self.survivors())
+
     def survivors(self) -> list[psutil.Process]:
         """Return the processes of this stage that are alive."""
         return survivors(self.folder)
@@ -223,23 +187,6 @@ class Stage:
     def _count(self, name: str) -> Counter[int]:
         folder = self.log if name == "reads" else self.log / "blocks"
         return Counter(int(path.name.split(".")[0]) for path in folder.glob("*.*.*"))
-
-
-def survivors(folder: Path) -> list[psutil.Process]:
-    """Return the processes of the stage in a folder that are alive, whoever their parents are by now."""
-    found = []
-    for one in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if one.environ().get(MARK) == str(folder) and one.status() != psutil.STATUS_ZOMBIE:
-                found.append(one)
-    return found
-
-
-def end_survivors(folder: Path) -> None:
-    """Kill what is left of the stage in a folder."""
-    for one in survivors(folder):
-        with suppress(psutil.NoSuchProcess):
-            one.kill()
 
 
 def block(band: int) -> str:

@@ -8,8 +8,9 @@ from contextlib import suppress
 
 import psutil
 
+from .process import wait_until
 from .scenario import scenario
-from .stage import JITTER, Stage
+from .stage import JITTER, WORKERS, Stage
 
 PATIENCE = "2"  # s, --timeout: fifty times what a task takes
 
@@ -58,3 +59,17 @@ def interrupt_twice(stage: Stage) -> None:
     driver.signal(signal.SIGINT)
     stage.lose()
     stage.expect(driver.wait(), 130, says="finishing the blocks in flight")
+
+
+@scenario("interrupt-alone")
+def interrupt_alone(stage: Stage) -> None:
+    """Ctrl-C while a block that killed its workers runs alone: it is in flight like others, and finished."""
+    deadly = stage.poison("slow-alone")
+    driver = stage.submit()
+    wait_until(stage.alone, f"{deadly} runs alone")
+    driver.signal(signal.SIGINT)
+    stage.named.add(deadly)
+    stage.in_flight += 2 * WORKERS  # what the two workers that it killed were doing
+    stage.expect(driver.wait(), 0, 130, says="finishing the blocks in flight")
+    if deadly not in {one["block"] for one in stage.entries("done")}:
+        stage.problems.append(f"{deadly} ran alone when the run was interrupted, and was not finished")
