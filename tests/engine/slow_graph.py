@@ -1,8 +1,8 @@
 """A graph for the tests: row bands with a halo, slow enough to be killed in the middle, all work counted.
 
 In the folder ``log`` each read leaves a file. Where it has a folder ``blocks``, each block begun leaves one there,
-and a file ``poison.json`` beside it makes blocks suffer, for as long as it lies there: the arguments of a run,
-and with them its identity, are the same with and without.
+a file ``hold`` beside it makes the blocks from a number on wait until it is gone, and a file ``poison.json`` makes a
+block suffer. The arguments of a run, and with them its identity, are the same with and without.
 """
 
 import ctypes
@@ -12,6 +12,8 @@ import signal
 import sys
 import time
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +47,14 @@ class Reader:
 def mark(folder: Path, band: int) -> None:
     """Leave a file for a band in a folder."""
     (folder / f"{band}.{os.getpid()}.{uuid.uuid4().hex}").touch()
+
+
+def wait(log: Path, band: int) -> None:
+    """Wait while this band is held back."""
+    hold = log / "hold"
+    with suppress(FileNotFoundError):
+        while band >= int(hold.read_text(encoding="ascii")):
+            time.sleep(BREATH)
 
 
 def suffer(log: Path, band: int) -> None:
@@ -93,7 +103,7 @@ def fail_at_times(log: Path, band: int, times: int) -> None:
         raise OSError(f"band {band} cannot be read at the moment")
 
 
-HARM = {
+HARM: dict[str, Callable[[int], None]] = {
     "segfault": crash,
     "kill": kill,
     "memory": allocate,
@@ -107,6 +117,7 @@ def smooth(band: np.ndarray, seconds: float = 0.0, log: str = "", block_id: tupl
     """Average three rows."""
     if log and Path(log, "blocks").is_dir():
         mark(Path(log, "blocks"), block_id[0])
+        wait(Path(log), block_id[0])
         suffer(Path(log), block_id[0])
     time.sleep(seconds)
     padded = np.pad(band, ((1, 1), (0, 0)), mode="edge")

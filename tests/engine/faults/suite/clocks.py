@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,26 +14,30 @@ from .scenario import scenario
 from .stage import ROOT, WORKERS, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .process import Running
 
 HOUR = 3600.0  # s
 CLOCK = ROOT / "tests" / "engine" / "faults" / "clock"
 
 
-def jumping(stage: Stage) -> Running:
-    """Start a run with a clock of its own, and let it jump at a random moment."""
+@contextmanager
+def jumping(stage: Stage, *words: str) -> Iterator[Running]:
+    """Start a run with a clock of its own and let it jump at a random moment."""
     file = stage.folder / "offset"
-    driver = stage.submit(local=True, environment={"PYTHONPATH": str(CLOCK), "FAULT_CLOCK": str(file)})
-    stage.reach_moment(driver)
-    file.write_text(str(stage.rng.choice([-HOUR, HOUR])))
-    return driver
+    clock = {"PYTHONPATH": str(CLOCK), "FAULT_CLOCK": str(file)}
+    driver = stage.submit(*words, local=True, held=True, environment=clock)
+    with stage.moment(driver):
+        file.write_text(str(stage.rng.choice([-HOUR, HOUR])))
+        yield driver
 
 
 @scenario("clock-jump")
 def clock_jump(stage: Stage) -> None:
     """The clock jumps: the lock holds, the run ends as ever, and what it measures stays sane."""
-    driver = jumping(stage)
-    stage.expect(stage.submit().wait(), 5, 0)  # refused, unless the first has ended by now
+    with jumping(stage) as driver:
+        stage.expect(stage.submit().wait(), 5, says=f"process {driver.process.pid}")
     stage.expect(driver.wait(), 0)
     for one in [*stage.entries("done"), *stage.entries("end")]:
         if not 0 <= one["seconds"] < WAIT:
@@ -50,10 +55,10 @@ def clock_jump(stage: Stage) -> None:
 @scenario("clock-jump-crash")
 def clock_jump_crash(stage: Stage) -> None:
     """The clock jumps, then the machine dies: the last chunk that was written has never reached the disk."""
-    driver = jumping(stage)
-    stage.reach(len(stage.entries("done")) + WORKERS, driver)
-    driver.process.kill()
-    died(stage, driver)
+    with jumping(stage) as driver:
+        stage.reach(len(stage.entries("done")) + WORKERS, driver)
+        driver.process.kill()
+        died(stage, driver)
     last = stage.entries("done")[-1]["block"]
     stage.named.add(last)
     band = last.partition("[")[2].partition(",")[0]

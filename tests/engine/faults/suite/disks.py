@@ -46,10 +46,10 @@ def disk_full(stage: Stage) -> None:
     _mount("-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", str(disk))
     stage.undo(lambda: _unmount(disk))
     stage.out = disk / "a.zarr"
-    driver = stage.submit("--retries", "1")
-    stage.reach_moment(driver)
-    _fill(disk / "ballast")
-    stage.lose()
+    driver = stage.submit("--retries", "1", held=True)
+    with stage.moment(driver):
+        _fill(disk / "ballast")
+        stage.lose()
     stage.expect(driver.wait(), 1, says="resume")
     _mount("-o", f"remount,size={LARGE}", str(disk))
 
@@ -73,12 +73,12 @@ def _fill(path: Path) -> None:
 @scenario("read-only", mounts=True)
 def read_only(stage: Stage) -> None:
     """The store becomes read-only in mid-run: the run says so in a sentence; with it writable, it goes on."""
-    driver = stage.submit("--retries", "1")
-    stage.reach_moment(driver)
-    _mount("--bind", str(stage.out), str(stage.out))
-    stage.undo(lambda: _unmount(stage.out))
-    wait_until(lambda: _made_read_only(stage.out), "the store is read-only")
-    stage.lose()
+    driver = stage.submit("--retries", "1", held=True)
+    with stage.moment(driver):
+        _mount("--bind", str(stage.out), str(stage.out))
+        stage.undo(lambda: _unmount(stage.out))
+        wait_until(lambda: _made_read_only(stage.out), "the store is read-only")
+        stage.lose()
     stage.expect(driver.wait(), 1, says="resume")
     _unmount(stage.out)
 

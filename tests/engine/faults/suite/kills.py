@@ -37,40 +37,40 @@ def died(stage: Stage, driver: Running) -> None:
 @scenario("kill-worker")
 def kill_worker(stage: Stage) -> None:
     """One of two workers is killed: the run ends as if nothing had happened."""
-    driver = stage.submit(local=True)
-    stage.reach_moment(driver)
-    stage.rng.choice(stage.workers(driver)).kill()
-    stage.lose()
+    driver = stage.submit(local=True, held=True)
+    with stage.moment(driver):
+        stage.rng.choice(stage.workers(driver)).kill()
+        stage.lose()
     stage.expect(driver.wait(), 0)
 
 
 @scenario("kill-workers")
 def kill_workers(stage: Stage) -> None:
     """All workers are killed at once: the nannies start new ones, the run goes on."""
-    driver = stage.submit(local=True)
-    stage.reach_moment(driver)
-    for one in stage.workers(driver):
-        one.kill()
-    stage.lose()
+    driver = stage.submit(local=True, held=True)
+    with stage.moment(driver):
+        for one in stage.workers(driver):
+            one.kill()
+        stage.lose()
     stage.expect(driver.wait(), 0)
 
 
 @scenario("kill-driver")
 def kill_driver(stage: Stage) -> None:
     """The driver is killed while its workers, and with them the scheduler, live on elsewhere."""
-    driver = stage.submit()
-    stage.reach_moment(driver)
-    driver.process.kill()
-    died(stage, driver)
+    driver = stage.submit(held=True)
+    with stage.moment(driver):
+        driver.process.kill()
+        died(stage, driver)
 
 
 @scenario("kill-driver-and-scheduler")
 def kill_driver_and_scheduler(stage: Stage) -> None:
     """The driver is killed and the scheduler with it: the workers must find out by themselves."""
-    driver = stage.submit(local=True)
-    stage.reach_moment(driver)
-    driver.process.kill()
-    died(stage, driver)
+    driver = stage.submit(local=True, held=True)
+    with stage.moment(driver):
+        driver.process.kill()
+        died(stage, driver)
 
 
 @scenario("kill-driver-early")
@@ -85,14 +85,14 @@ def kill_driver_early(stage: Stage) -> None:
 @scenario("kill-all")
 def kill_all(stage: Stage) -> None:
     """Driver and workers are killed at once, and so is the first that resumes."""
-    for attempt in (stage.submit, stage.resume):
-        driver = attempt(local=True)
-        if attempt == stage.submit:
-            stage.reach_moment(driver)
-        else:
-            time.sleep(stage.rng.uniform(*STARTING))
+    driver = stage.submit(local=True, held=True)
+    with stage.moment(driver):
         driver.signal(signal.SIGKILL)
         died(stage, driver)
+    driver = stage.resume(local=True)
+    time.sleep(stage.rng.uniform(*STARTING))
+    driver.signal(signal.SIGKILL)
+    died(stage, driver)
 
 
 @scenario("kill-driver-alone")
@@ -112,10 +112,10 @@ def kill_driver_alone(stage: Stage) -> None:
 def kill_scheduler(stage: Stage) -> None:
     """The scheduler is killed: the driver says so in a sentence, and the run is resumed elsewhere."""
     with foreign_cluster(stage) as (scheduler, address):
-        driver = stage.submit("--cluster", address)
-        stage.reach_moment(driver)
-        scheduler.process.kill()
-        stage.lose()
+        driver = stage.submit("--cluster", address, held=True)
+        with stage.moment(driver):
+            scheduler.process.kill()
+            stage.lose()
         stage.expect(driver.wait(), 1, says="scheduler")
 
 

@@ -119,6 +119,7 @@ def _judged(stage: Stage) -> bool | None:
 def _complete(stage: Stage) -> None:
     """Heal what is poisoned and resume until nothing is left to do."""
     (stage.log / "poison.json").unlink(missing_ok=True)
+    stage.release()
     for _ in range(RESUMES):
         if _settled(stage):
             return

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 @scenario("two-drivers")
 def two_drivers(stage: Stage) -> None:
     """A second driver is refused while the first is at work."""
-    first = stage.submit()
-    stage.reach_moment(first)
-    stage.expect(stage.submit().wait(), 5, says=f"process {first.process.pid}")
+    first = stage.submit(held=True)
+    with stage.moment(first):
+        stage.expect(stage.submit().wait(), 5, says=f"process {first.process.pid}")
     stage.expect(first.wait(), 0)
 
 
 @scenario("two-resumes")
 def two_resumes(stage: Stage) -> None:
     """Two resumes race for a dead driver's lock: one goes on, the other is refused or finds nothing left to do."""
-    driver = stage.submit()
-    stage.reach_moment(driver)
-    driver.process.kill()
-    died(stage, driver)
+    driver = stage.submit(held=True)
+    with stage.moment(driver):
+        driver.process.kill()
+        died(stage, driver)
     ended = sorted((one.wait() for one in [stage.resume(), stage.resume()]), key=lambda one: one.code)
     stage.expect(ended[0], 0)
     stage.expect(ended[1], 0, 5)

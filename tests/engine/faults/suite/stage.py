@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,7 +23,7 @@ from lensflow.engine.runs import Run
 from .process import MARK, Ended, Running, Stuck, end_survivors, survivors, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 ROOT = Path(__file__).parents[4]
 GRAPH = ROOT / "tests" / "engine" / "slow_graph.py"
@@ -101,8 +102,15 @@ class Stage:
         self._started.append(Running(process, said))
         return self._started[-1]
 
-    def submit(self, *more: str, local: bool = False, environment: Mapping[str, str] | None = None) -> Running:
-        """Start ``lensflow submit``, on a cluster of its own (``local``) or on the warm one."""
+    def submit(
+        self, *more: str, local: bool = False, held: bool = False, environment: Mapping[str, str] | None = None
+    ) -> Running:
+        """Start ``lensflow submit``, on a cluster of its own (``local``) or on the warm one.
+
+        ``held`` makes its last blocks wait, so that it cannot end before it is disturbed.
+        """
+        if held:
+            (self.log / "hold").write_text(str(BANDS - WORKERS), encoding="ascii")
         words = ["submit", str(GRAPH), "--bands", str(BANDS), "--seconds", str(SECONDS), "--log", str(self.log)]
         where = self._where(more, local=local)
         words += ["--out", str(self.out), "--window", str(WINDOW), *where, *more]
@@ -125,10 +133,19 @@ class Stage:
         """Return the run as it lies on disk."""
         return Run.open(self.out)
 
-    def reach_moment(self, running: Running) -> None:
-        """Wait for a random moment of a run at work, early enough that something is left to lose."""
-        self.reach(self.rng.randrange(1, BANDS - 2 * WINDOW), running)
+    @contextmanager
+    def moment(self, running: Running) -> Iterator[None]:
+        """Wait for a random moment of a run at work; its last blocks wait until the ``with`` statement is left."""
+        self.reach(self.rng.randrange(1, BANDS - WINDOW), running)
         time.sleep(self.rng.uniform(0, JITTER))
+        try:
+            yield
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Let the last blocks go."""
+        (self.log / "hold").unlink(missing_ok=True)
 
     def reach(self, wanted: int, running: Running) -> None:
         """Wait until a run at work has done so many blocks."""

@@ -18,20 +18,20 @@ PATIENCE = "2"  # s, --timeout: fifty times what a task takes
 @scenario("stop-worker")
 def stop_worker(stage: Stage) -> None:
     """A worker hangs for ever: it is found out, and its blocks are done elsewhere."""
-    driver = stage.submit("--timeout", PATIENCE, local=True)
-    stage.reach_moment(driver)
-    stage.rng.choice(stage.workers(driver)).suspend()
-    stage.lose()
+    driver = stage.submit("--timeout", PATIENCE, local=True, held=True)
+    with stage.moment(driver):
+        stage.rng.choice(stage.workers(driver)).suspend()
+        stage.lose()
     stage.expect(driver.wait(), 0)
 
 
 @scenario("stop-worker-a-while")
 def stop_worker_a_while(stage: Stage) -> None:
     """A worker hangs for a second and goes on: nothing is done twice."""
-    driver = stage.submit(local=True)
-    stage.reach_moment(driver)
-    victim = stage.rng.choice(stage.workers(driver))
-    victim.suspend()
+    driver = stage.submit(local=True, held=True)
+    with stage.moment(driver):
+        victim = stage.rng.choice(stage.workers(driver))
+        victim.suspend()
     time.sleep(1.0)
     with suppress(psutil.NoSuchProcess):
         victim.resume()
@@ -41,9 +41,9 @@ def stop_worker_a_while(stage: Stage) -> None:
 @scenario("interrupt")
 def interrupt(stage: Stage) -> None:
     """Ctrl-C: the terminal signals every process of the job; what is in flight is finished, nothing is done twice."""
-    driver = stage.submit(local=True)
-    stage.reach_moment(driver)
-    driver.signal(signal.SIGINT)
+    driver = stage.submit(local=True, held=True)
+    with stage.moment(driver):
+        driver.signal(signal.SIGINT)
     stage.expect(driver.wait(), 130, says="finishing the blocks in flight")
     if (standing := stage.run().status.standing) != "interrupted":
         stage.problems.append(f"the run was interrupted and stands as {standing}")
@@ -52,12 +52,12 @@ def interrupt(stage: Stage) -> None:
 @scenario("interrupt-twice")
 def interrupt_twice(stage: Stage) -> None:
     """Ctrl-C twice: the run stops at once."""
-    driver = stage.submit(local=True)
-    stage.reach_moment(driver)
-    driver.signal(signal.SIGINT)
-    time.sleep(stage.rng.uniform(0, JITTER / 4))
-    driver.signal(signal.SIGINT)
-    stage.lose()
+    driver = stage.submit(local=True, held=True)
+    with stage.moment(driver):
+        driver.signal(signal.SIGINT)
+        time.sleep(stage.rng.uniform(0, JITTER / 4))
+        driver.signal(signal.SIGINT)
+        stage.lose()
     stage.expect(driver.wait(), 130, says="finishing the blocks in flight")
 
 
