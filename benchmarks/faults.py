@@ -48,12 +48,11 @@ def serve(suite: Any) -> None:  # noqa: ANN401
         tempfile.TemporaryDirectory(prefix="lensflow-reference-") as folder,
         lf.cluster("local", n_workers=2, dashboard_address="127.0.0.1:0") as client,
     ):
-        address = client.scheduler.address
-        reference = suite.make_reference(Path(folder), address)
+        reference = suite.make_reference(Path(folder), client)
         for line in sys.stdin:
             asked = json.loads(line)
             scenario, place = suite.SCENARIOS[asked["scenario"]], Path(asked["folder"])
-            outcome = suite.play(scenario, place, seed=asked["seed"], warm=address, reference=reference)
+            outcome = suite.play(scenario, place, seed=asked["seed"], client=client, reference=reference)
             answers.write(json.dumps(asdict(outcome)) + "\n")
             answers.flush()
 

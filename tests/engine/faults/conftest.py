@@ -15,6 +15,8 @@ import lensflow as lf
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from distributed import Client
+
     from tests.engine.faults.suite import Outcome, Reference, Scenario
 
 
@@ -38,14 +40,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="package")
-def warm() -> Iterator[str]:
-    """Return the address of a cluster for commands that nobody means to kill."""
+def warm() -> Iterator[Client]:
+    """Return a client of a cluster for commands that nobody means to kill."""
     with lf.cluster("local", n_workers=2, dashboard_address="127.0.0.1:0") as client:
-        yield client.scheduler.address
+        yield client
 
 
 @pytest.fixture(scope="package")
-def reference(warm: str, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+def reference(warm: Client, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     made: Reference = suite.make_reference(tmp_path_factory.mktemp("reference"), warm)
     return made
 
@@ -56,9 +58,9 @@ def seed() -> int:
 
 
 @pytest.fixture
-def play(tmp_path: Path, seed: int, warm: str, reference: Reference) -> Callable[[Scenario], Outcome]:
+def play(tmp_path: Path, seed: int, warm: Client, reference: Reference) -> Callable[[Scenario], Outcome]:
     """Return a function that plays a scenario in this test's folder."""
-    return lambda scenario: suite.play(scenario, tmp_path, seed=seed, warm=warm, reference=reference)
+    return lambda scenario: suite.play(scenario, tmp_path, seed=seed, client=warm, reference=reference)
 
 
 @pytest.fixture(scope="package")

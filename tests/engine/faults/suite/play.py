@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from lensflow.cli import main
 from lensflow.errors import LensflowError
 
-from .process import Stuck, wait_until
-from .stage import BANDS, FAREWELL, Stage, block
+from .process import WAIT, Stuck, wait_until
+from .stage import BANDS, FAREWELL, WORKERS, Stage, block
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from distributed import Client
 
     from .scenario import Scenario
 
@@ -49,9 +51,9 @@ class Reference:
     files: dict[str, bytes]
 
 
-def make_reference(folder: Path, warm: str) -> Reference:
+def make_reference(folder: Path, client: Client) -> Reference:
     """Run once, undisturbed."""
-    with Stage(folder, 0, warm) as stage:
+    with Stage(folder, 0, client.scheduler.address) as stage:
         stage.expect(stage.submit().wait(), 0)
         once = Counter(range(BANDS))
         if stage.problems or stage.counted("reads") != once or stage.counted("blocks") != once:
@@ -67,10 +69,14 @@ def contents(store: Path) -> dict[str, bytes]:
     return {**found, "zarr.json": json.dumps(root).encode()}
 
 
-def play(scenario: Scenario, folder: Path, *, seed: int, warm: str, reference: Reference) -> Outcome:
-    """Play a scenario in a folder of its own and return what came of it."""
+def play(scenario: Scenario, folder: Path, *, seed: int, client: Client, reference: Reference) -> Outcome:
+    """Play a scenario in a folder of its own and return what came of it.
+
+    ``client`` is of a cluster that outlives it, where those commands run that nobody means to kill.
+    """
+    client.wait_for_workers(WORKERS, timeout=WAIT)  # an earlier scenario may have killed some
     begun = time.monotonic()
-    with Stage(folder, seed, warm) as stage:
+    with Stage(folder, seed, client.scheduler.address) as stage:
         if scenario.finished:
             _copy(reference, stage)
         found: bool | None = None

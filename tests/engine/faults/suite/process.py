@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-WAIT = 90.0  # s for anything to happen at all
+WAIT = 120.0  # s for anything to happen at all
 MARK = "FAULT_STAGE"  # the variable by which every descendant of a stage's processes is known
 
 
@@ -52,7 +52,7 @@ class Running:
 
     def signal(self, number: int) -> None:
         """Send a signal to all processes of its group, as a terminal does."""
-        with suppress(ProcessLookupError):
+        if self.process.poll() is None:  # else its number may be somebody else's by now
             os.killpg(self.process.pid, number)
 
 
