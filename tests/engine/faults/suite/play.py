@@ -74,7 +74,8 @@ def play(scenario: Scenario, folder: Path, *, seed: int, client: Client, referen
 
     ``client`` is of a cluster that outlives it, where those commands run that nobody means to kill.
     """
-    client.wait_for_workers(WORKERS, timeout=WAIT)  # an earlier scenario may have killed some
+    client.cluster.scale(WORKERS)  # a worker that dies while it starts is not started again by its nanny
+    client.wait_for_workers(WORKERS, timeout=WAIT)
     begun = time.monotonic()
     with Stage(folder, seed, client.scheduler.address) as stage:
         if scenario.finished:
