@@ -74,7 +74,7 @@ def cluster(name: str | Path = "local", **options: Any) -> Iterator[Client]:  # 
             joined = Client(str(name))
         except OSError as error:
             raise BadInput(f"{name}: no Dask scheduler answers there ({error}); check the address") from error
-        with joined as client:
+        with _quiet(), joined as client:
             yield client
         return
     found = profile(name)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dask.utils import key_split
+from distributed.comm import CommClosedError
 
 from lensflow import events
 from lensflow.engine.clock import Clock
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from lensflow.engine.terms import Interrupt, Listener, Terms
 
 DRAINING = 5.0  # s that a run which is to stop waits for workers that are being started anew
+GONE = "the Dask scheduler is gone; what is done is safe: resume the run"
 TICK = 0.2  # s the loop waits for news before it looks at its timers and at the interrupt flag
 
 
@@ -103,12 +105,18 @@ class Drive:
                 stack.enter_context(listening(self.client, topic, partial(self._heard, kind)))
             stack.enter_context(self._sickbay.open(self._stopping))
             stack.enter_context(self._ending())
-            while self._fresh or self._under_way or self._later:
-                if self.interrupt.count == 0:
-                    self._fill()
-                elif self.interrupt.count > 1 or not self._under_way or self._stranded:
-                    break
-                self._collect()
+            try:
+                self._loop()
+            except (CommClosedError, ConnectionError, TimeoutError) as error:
+                raise LensflowError(GONE) from error
+
+    def _loop(self) -> None:
+        while self._fresh or self._under_way or self._later:
+            if self.interrupt.count == 0:
+                self._fill()
+            elif self.interrupt.count > 1 or not self._under_way or self._stranded:
+                break
+            self._collect()
 
     @property
     def _under_way(self) -> int:
@@ -168,7 +176,7 @@ class Drive:
     def _collect(self) -> None:
         """Wait a tick for news and act on all there is."""
         if self.client.status not in {"running", "connecting", "newly-created"}:
-            raise LensflowError("the Dask scheduler is gone; what is done is safe: resume the run")
+            raise LensflowError(GONE)
         self._clock.check()
         finished: list[Future] = []
         try:

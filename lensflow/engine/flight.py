@@ -112,12 +112,13 @@ class Flight:
     def abandon(self, key: str) -> list[Attempt]:
         """Take everything that needs a task back from the cluster; return the blocks."""
         given_up = self.waiting_for(key)
-        shared = [one for one in self._held if key in map(str, self.graph.cut([one]))]
-        futures = [attempt.future for attempt in given_up] + [self._held.pop(one) for one in shared]
+        for shared in [one for one in self._held if key in map(str, self.graph.cut([one]))]:
+            self._held.pop(shared).release()  # not cancelled: Dask cancels only what clients want, and its dependents
         for attempt in given_up:
             del self.active[self.graph.key(attempt.block)]
+        self.client.cancel([attempt.future for attempt in given_up if attempt.future])
+        for attempt in given_up:
             attempt.future = None
-        self.client.cancel([one for one in futures if one is not None])
         return given_up
 
     def finish(self, attempt: Attempt) -> None:

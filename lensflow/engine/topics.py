@@ -34,7 +34,7 @@ def listening(client: Client, topic: str, heard: Heard) -> Iterator[None]:
             _listeners[name] = left
             if not left:
                 del _listeners[name]
-        if not left:
+        if not left and client.status == "running":
             client.unsubscribe_topic(topic)
 
 

@@ -38,7 +38,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def of(world: World, patience: float | None) -> Crew:
-    return Crew(cast("Client", SimpleNamespace(nthreads=world.nthreads)), patience)
+    return Crew(cast("Client", SimpleNamespace(nthreads=world.nthreads, cluster=None)), patience)
 
 
 def test_the_number_is_asked_for_once_in_a_while(world: World) -> None:
