@@ -107,8 +107,14 @@ class Drive:
             stack.enter_context(self._ending())
             try:
                 self._loop()
-            except (CommClosedError, ConnectionError, TimeoutError) as error:
+            except Exception as error:
+                if isinstance(error, LensflowError) or not self._is_gone(error):
+                    raise
                 raise LensflowError(GONE) from error
+
+    def _is_gone(self, error: Exception) -> bool:
+        """Whether an error comes of a scheduler that is not there any more: Dask raises one of many then."""
+        return self.client.status != "running" or isinstance(error, CommClosedError | ConnectionError | TimeoutError)
 
     def _loop(self) -> None:
         while self._fresh or self._under_way or self._later:
