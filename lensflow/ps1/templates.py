@@ -1,0 +1,236 @@
+"""Templates of TESS images: convolved Pan-STARRS projections summed into TESS pixels, block by block of TESS rows.
+
+A block works out which projection owns each of its pixels, reads the stored chunks that these reach into one after the
+other, and sums them tile by tile for all offsets. It holds one chunk of flux and mask and its own sums, whatever the
+size of the sky: about 20 bytes a pixel of the block and offset, and 6 bytes a pixel of a stored chunk, twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from lensflow.errors import BadInput, BadOption
+from lensflow.ps1.binning import Knots, Pixels, knot_places, runs_of, steps_within, sum_runs
+from lensflow.ps1.splitting import sum_pieces
+from lensflow.ps1.template_owners import NOBODY, owners
+from lensflow.ps1.template_sources import tiles_of
+from lensflow.ps1.tess_wcs import project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from lensflow.ps1.binning import Window
+    from lensflow.ps1.cells import Rect
+    from lensflow.ps1.template_sources import Source
+    from lensflow.ps1.tess_wcs import Box, TanSip
+
+    Shift = tuple[float, float]
+
+Assign = Literal["centre", "area"]
+ROWS = 128  # TESS rows a block: a stored chunk is some 70 TESS rows high, so few are read by more than two blocks
+FEWEST = 8  # rows a block, however finely TESS pixels are divided
+SPACING = 64  # px between knots at most: bilinear to 1e-5 TESS px at 0.25"
+UNDISTORTED = 0.85  # TESS px between knots at most before the distortion, a few per cent, is known
+FARTHEST = 100.0  # TESS px, of an offset
+MASK_BITS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """All that is known of the templates before a pixel is read.
+
+    Parameters
+    ----------
+    image
+        The TESS image.
+    sources
+        The projections, by rising number.
+    offsets
+        (dx, dy) of each template in TESS pixels.
+    assign
+        ``centre`` or ``area``.
+    ignore_bits
+        Mask bits of pixels that are not summed.
+    oversample
+        Divides TESS pixels n x n.
+    rows
+        TESS rows a block; by default 128, fewer where pixels are divided.
+    """
+
+    image: TanSip
+    sources: tuple[Source, ...]
+    offsets: tuple[Shift, ...]
+    assign: Assign = "centre"
+    ignore_bits: int = 4096
+    oversample: int = 1
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.assign not in get_args(Assign):
+            raise BadOption(f"assign: found {self.assign!r}, expected {' or '.join(get_args(Assign))}")
+        if not 0 <= self.ignore_bits < 2**MASK_BITS:
+            raise BadOption(
+                f"ignore_bits: found {self.ignore_bits}, expected a sum of mask bits, 0..{2**MASK_BITS - 1}"
+            )
+        if not 1 <= self.oversample <= 16:
+            raise BadOption(f"oversample: found {self.oversample}, expected 1..16")
+        if self.rows is not None and self.rows < 1:
+            raise BadOption(f"rows_per_block: found {self.rows}, expected 1 or more")
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Chunks of the result (offset, y, x): all offsets and whole rows."""
+        height, width = self.image.shape
+        rows = min(self.rows or max(FEWEST, ROWS // self.oversample), height)
+        whole, rest = divmod(height, rows)
+        down = (rows * self.oversample,) * whole + ((rest * self.oversample,) if rest else ())
+        return (len(self.offsets),), down, (width * self.oversample,)
+
+    def block(self, index: int) -> tuple[int, int]:
+        """Return the TESS rows of a block: first, and one past the last."""
+        down = self.chunks[1]
+        return sum(down[:index]) // self.oversample, sum(down[: index + 1]) // self.oversample
+
+    @property
+    def margin(self) -> float:
+        """TESS px round the image that knots may need: two between knots, and the longest offset."""
+        return 2.0 + max(max(abs(dx), abs(dy)) for dx, dy in self.offsets)
+
+    @property
+    def dtypes(self) -> dict[str, type]:
+        """Names and types of the result; parts of pixels are counted if ``assign`` is ``area``."""
+        count = np.float32 if self.assign == "area" else np.int32
+        return {"FLUX_SUM": np.float32, "COUNT": count, "MASK": count, "USED": count}
+
+    @property
+    def counted(self) -> type:
+        """The type that pixels, or parts of them, are counted in."""
+        return np.float64 if self.assign == "area" else np.int32
+
+
+def parse_offsets(offsets: Sequence[str | Sequence[float]]) -> tuple[Shift, ...]:
+    """Return offsets given as (dx, dy), or as text ``dx/dy`` of a command line.
+
+    Raises
+    ------
+    BadOption
+        If there is none, one twice, or one that is not two numbers within 100 px.
+    """
+    found: list[Shift] = []
+    for one in offsets:
+        words = one.split("/") if isinstance(one, str) else one
+        try:
+            dx, dy = (float(word) + 0.0 for word in words)  # + 0: no minus zero in names of files
+        except ValueError as error:
+            raise BadOption(f"offsets: found {one!r}, expected dx/dy in TESS pixels such as 0.3/-0.4") from error
+        if not (isfinite(dx) and isfinite(dy) and max(abs(dx), abs(dy)) <= FARTHEST):
+            raise BadOption(f"offsets: found {one!r}, expected at most {FARTHEST:g} TESS pixels")
+        found.append((dx, dy))
+    if not found or len(set(found)) < len(found):
+        raise BadOption(f"offsets: found {list(offsets)}, expected one or more, each once")
+    return tuple(found)
+
+
+def check_overlap(layout: Layout, store: Path) -> None:
+    """Refuse a store that shows another part of the sky; points on every cell and on the image are asked.
+
+    Raises
+    ------
+    BadInput
+        If no projection overlaps the image.
+    """
+    height, width = layout.image.shape
+    reach = layout.image.reach(layout.margin)
+    for source in layout.sources:
+        for cell in source.usable:
+            places = np.meshgrid(np.linspace(cell.x0, cell.x1, 9), np.linspace(cell.y0, cell.y1, 9))
+            u, v = _tess_pixels(layout, reach, source, places)
+            if ((u > 0) & (u < width) & (v > 0) & (v < height)).any():
+                return
+    for y in np.linspace(0, height - 1, 9).astype(int).tolist():
+        owner, _ = owners(layout.image, layout.sources, (y, y + 1), (0.0, 0.0))
+        if (owner != NOBODY).any():
+            return
+    numbers = ", ".join(f"{source.number:04d}" for source in layout.sources)
+    raise BadInput(f"{store}: its projections {numbers} do not overlap the TESS image; give the header of another CCD")
+
+
+def bin_block(layout: Layout, *, block_id: tuple[int, ...]) -> tuple[NDArray[Any], ...]:
+    """Make one block of all templates: FLUX_SUM, COUNT, MASK and USED (offset, y, x) of its TESS rows."""
+    rows, n = layout.block(block_id[1]), layout.oversample
+    shape = len(layout.offsets), (rows[1] - rows[0]) * n, layout.image.shape[1] * n
+    sums: list[NDArray[Any]] = [
+        np.zeros(shape, np.float64 if name == "FLUX_SUM" else layout.counted) for name in layout.dtypes
+    ]
+    found = [owners(layout.image, layout.sources, rows, offset) for offset in layout.offsets]
+    owner = [np.repeat(np.repeat(one, n, axis=0), n, axis=1) if n > 1 else one for one, _ in found]
+    reach = layout.image.reach(layout.margin)
+    for k, source in enumerate(layout.sources):
+        touched = [tiles[k] for _, tiles in found if k in tiles]
+        for knots, pixels in _tiles(layout, source, reach, np.logical_or.reduce(touched)) if touched else ():
+            for place, (dx, dy) in enumerate(layout.offsets):
+                here = knots.moved(dx * n, dy * n)
+                window = sum_runs(runs_of(here), pixels) if layout.assign == "centre" else sum_pieces(here, pixels)
+                if window is not None:
+                    below = window._replace(v0=window.v0 - rows[0] * n)
+                    _add([one[place] for one in sums], below, owner[place] == k)
+    sums[0][sums[1] == 0] = np.nan
+    return tuple(total.astype(dtype, copy=False) for total, dtype in zip(sums, layout.dtypes.values(), strict=True))
+
+
+def _tiles(layout: Layout, source: Source, reach: Box, touched: NDArray[np.bool_]) -> Iterator[tuple[Knots, Pixels]]:
+    """Read the touched tiles of a source, a stored chunk at a time."""
+    for extent, tiles in tiles_of(source, touched):
+        flux, mask = source.read("flux", extent), source.read("mask", extent)
+        for tile in tiles:
+            part = tile.moved(-extent.y0, -extent.x0).slices
+            yield knots_of(layout, source, tile, reach), Pixels.of(flux[part], mask[part], layout.ignore_bits)
+
+
+def knots_of(layout: Layout, source: Source, tile: Rect, reach: Box) -> Knots:
+    """Return the knots of a tile in pixels of the template: at most 64 px and one of these pixels apart.
+
+    Notes
+    -----
+    The spacing follows from the tile alone. It is found on undistorted coordinates, which exist everywhere: between
+    knots that are far apart a small image would not be seen.
+    """
+    spacing, n = SPACING, layout.oversample
+    matrix = np.linalg.inv(layout.image.matrix) @ source.matrix  # tangent plane to tangent plane: exact
+    while True:
+        x, y = knot_places(tile.shape[1], spacing) + tile.x0, knot_places(tile.shape[0], spacing) + tile.y0
+        flat = project(matrix, *np.meshgrid(x, y))
+        if spacing == 1 or steps_within(flat, UNDISTORTED / n):
+            u, v = layout.image.distorted(*flat, reach=reach, margin=layout.margin)
+            if spacing == 1 or steps_within((u, v), 1 / n):
+                return Knots((u + 0.5) * n - 0.5, (v + 0.5) * n - 0.5, spacing, tile.shape)
+        spacing //= 2
+
+
+def _tess_pixels(
+    layout: Layout, reach: Box, source: Source, places: Sequence[NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the TESS pixels of pixels (x, y) of a source, NaN far from the image."""
+    matrix = np.linalg.inv(layout.image.matrix) @ source.matrix
+    return layout.image.distorted(*project(matrix, *places), reach=reach, margin=layout.margin)
+
+
+def _add(sums: Sequence[NDArray[Any]], window: Window, mine: NDArray[np.bool_]) -> None:
+    """Add a window to the block where the block's pixels are owned by the window's projection."""
+    height, width = window.sums[0].shape
+    top, bottom = max(window.v0, 0), min(window.v0 + height, mine.shape[0])
+    left, right = max(window.u0, 0), min(window.u0 + width, mine.shape[1])
+    if top >= bottom or left >= right:
+        return
+    inner = slice(top - window.v0, bottom - window.v0), slice(left - window.u0, right - window.u0)
+    outer = slice(top, bottom), slice(left, right)
+    owned = mine[outer]
+    for total, part in zip(sums, window.sums, strict=True):
+        total[outer] += np.where(owned, part[inner], 0).astype(total.dtype)
