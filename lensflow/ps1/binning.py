@@ -15,48 +15,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from lensflow.ps1.template_knots import Knots
+
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
-
-
-class Knots(NamedTuple):
-    """TESS coordinates at the knots of a tile, NaN where there are none.
-
-    Parameters
-    ----------
-    u, v
-        x and y in pixels of the template, at rows and columns 0, spacing, 2 spacing ... of the tile.
-    spacing
-        Pixels between knots.
-    shape
-        Of the tile, (rows, columns); the last knots lie on its end or beyond.
-    """
-
-    u: Floats
-    v: Floats
-    spacing: int
-    shape: tuple[int, int]
-
-    def moved(self, dx: float, dy: float) -> Knots:
-        """Return the knots of a scene that is moved by (dx, dy)."""
-        return self._replace(u=self.u + dx, v=self.v + dy)
-
-    def along_rows(self, values: Floats) -> Floats:
-        """Return u or v in every row, at the columns of the knots."""
-        row = np.arange(self.shape[0])
-        band, t = row // self.spacing, (row % self.spacing / self.spacing)[:, None]
-        return (1 - t) * values[band] + t * values[band + 1]
-
-
-def knot_places(length: int, spacing: int) -> Floats:
-    """Return the places of the knots along an axis of a tile: 0, spacing ... up to its end or beyond."""
-    return np.arange(-(-length // spacing) + 1, dtype=np.float64) * spacing
-
-
-def steps_within(coordinates: tuple[Floats, Floats], most: float) -> bool:
-    """Whether coordinates differ by ``most`` or less from knot to knot; NaN is not asked."""
-    steps = [np.diff(values, axis=axis) for values in coordinates for axis in (0, 1)]
-    return all(bool((np.abs(step[np.isfinite(step)]) <= most).all()) for step in steps)
 
 
 class Runs(NamedTuple):
@@ -141,15 +103,16 @@ class Pixels(NamedTuple):
     @classmethod
     def of(cls, flux: NDArray[np.float32], mask: NDArray[np.uint16], ignore_bits: int) -> Pixels:
         """Sort out what is not finite or has one of the bits to ignore."""
-        used = np.isfinite(flux)
-        if ignore_bits:
-            used &= (mask & np.uint16(ignore_bits)) == 0
-        if used.all():
-            flat, which = flux.ravel(), None
-        else:
-            flat, which = np.where(used, flux, np.float32(0)).ravel(), used.ravel()
         masked = mask != 0
-        return cls(flat, which, masked.ravel() if masked.any() else None)
+        some = bool(masked.any())
+        used = np.isfinite(flux)
+        if some and ignore_bits:
+            used &= (mask & np.uint16(ignore_bits)) == 0
+        if not used.all():
+            flux = flux.copy()
+            flux[~used] = 0
+            return cls(flux.ravel(), used.ravel(), masked.ravel() if some else None)
+        return cls(flux.ravel(), None, masked.ravel() if some else None)
 
 
 class Parts(NamedTuple):

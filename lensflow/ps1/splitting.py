@@ -12,7 +12,8 @@ from lensflow.ps1.binning import Parts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lensflow.ps1.binning import Knots, Pixels, Window
+    from lensflow.ps1.binning import Pixels, Window
+    from lensflow.ps1.template_knots import Knots
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

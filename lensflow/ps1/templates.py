@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from lensflow.errors import BadInput, BadOption
-from lensflow.ps1.binning import Knots, Pixels, knot_places, runs_of, steps_within, sum_runs
+from lensflow.ps1.binning import Pixels, runs_of, sum_runs
 from lensflow.ps1.splitting import sum_pieces
+from lensflow.ps1.template_knots import Placement
 from lensflow.ps1.template_owners import NOBODY, owners
 from lensflow.ps1.template_sources import tiles_of
-from lensflow.ps1.tess_wcs import project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,17 +27,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lensflow.ps1.binning import Window
-    from lensflow.ps1.cells import Rect
+    from lensflow.ps1.template_knots import Knots
     from lensflow.ps1.template_sources import Source
-    from lensflow.ps1.tess_wcs import Box, TanSip
+    from lensflow.ps1.tess_wcs import TanSip
 
     Shift = tuple[float, float]
 
 Assign = Literal["centre", "area"]
 ROWS = 128  # TESS rows a block: a stored chunk is some 70 TESS rows high, so few are read by more than two blocks
 FEWEST = 8  # rows a block, however finely TESS pixels are divided
-SPACING = 64  # px between knots at most: bilinear to 1e-5 TESS px at 0.25"
-UNDISTORTED = 0.85  # TESS px between knots at most before the distortion, a few per cent, is known
 FARTHEST = 100.0  # TESS px, of an offset
 MASK_BITS = 16
 
@@ -98,10 +96,11 @@ class Layout:
         down = self.chunks[1]
         return sum(down[:index]) // self.oversample, sum(down[: index + 1]) // self.oversample
 
-    @property
-    def margin(self) -> float:
-        """TESS px round the image that knots may need: two between knots, and the longest offset."""
-        return 2.0 + max(max(abs(dx), abs(dy)) for dx, dy in self.offsets)
+    def placement(self, source: Source) -> Placement:
+        """Return how the pixels of a source map to those of a template that is not moved."""
+        # round the image knots need what lies between them, and the longest offset
+        margin = 2.0 + max(max(abs(dx), abs(dy)) for dx, dy in self.offsets)
+        return Placement(self.image, source, self.oversample, margin)
 
     @property
     def dtypes(self) -> dict[str, type]:
@@ -147,11 +146,11 @@ def check_overlap(layout: Layout, store: Path) -> None:
         If no projection overlaps the image.
     """
     height, width = layout.image.shape
-    reach = layout.image.reach(layout.margin)
     for source in layout.sources:
+        placement = layout.placement(source)
         for cell in source.usable:
             places = np.meshgrid(np.linspace(cell.x0, cell.x1, 9), np.linspace(cell.y0, cell.y1, 9))
-            u, v = _tess_pixels(layout, reach, source, places)
+            u, v = placement.tess_pixels(*places)
             if ((u > 0) & (u < width) & (v > 0) & (v < height)).any():
                 return
     for y in np.linspace(0, height - 1, 9).astype(int).tolist():
@@ -171,10 +170,9 @@ def bin_block(layout: Layout, *, block_id: tuple[int, ...]) -> tuple[NDArray[Any
     ]
     found = [owners(layout.image, layout.sources, rows, offset) for offset in layout.offsets]
     owner = [np.repeat(np.repeat(one, n, axis=0), n, axis=1) if n > 1 else one for one, _ in found]
-    reach = layout.image.reach(layout.margin)
     for k, source in enumerate(layout.sources):
         touched = [tiles[k] for _, tiles in found if k in tiles]
-        for knots, pixels in _tiles(layout, source, reach, np.logical_or.reduce(touched)) if touched else ():
+        for knots, pixels in _tiles(layout, source, np.logical_or.reduce(touched)) if touched else ():
             for place, (dx, dy) in enumerate(layout.offsets):
                 here = knots.moved(dx * n, dy * n)
                 window = sum_runs(runs_of(here), pixels) if layout.assign == "centre" else sum_pieces(here, pixels)
@@ -185,41 +183,15 @@ def bin_block(layout: Layout, *, block_id: tuple[int, ...]) -> tuple[NDArray[Any
     return tuple(total.astype(dtype, copy=False) for total, dtype in zip(sums, layout.dtypes.values(), strict=True))
 
 
-def _tiles(layout: Layout, source: Source, reach: Box, touched: NDArray[np.bool_]) -> Iterator[tuple[Knots, Pixels]]:
+def _tiles(layout: Layout, source: Source, touched: NDArray[np.bool_]) -> Iterator[tuple[Knots, Pixels]]:
     """Read the touched tiles of a source, a stored chunk at a time."""
+    placement = layout.placement(source)
     for extent, tiles in tiles_of(source, touched):
         flux, mask = source.read("flux", extent), source.read("mask", extent)
+        knots = placement.knots(extent)
         for tile in tiles:
-            part = tile.moved(-extent.y0, -extent.x0).slices
-            yield knots_of(layout, source, tile, reach), Pixels.of(flux[part], mask[part], layout.ignore_bits)
-
-
-def knots_of(layout: Layout, source: Source, tile: Rect, reach: Box) -> Knots:
-    """Return the knots of a tile in pixels of the template: at most 64 px and one of these pixels apart.
-
-    Notes
-    -----
-    The spacing follows from the tile alone. It is found on undistorted coordinates, which exist everywhere: between
-    knots that are far apart a small image would not be seen.
-    """
-    spacing, n = SPACING, layout.oversample
-    matrix = np.linalg.inv(layout.image.matrix) @ source.matrix  # tangent plane to tangent plane: exact
-    while True:
-        x, y = knot_places(tile.shape[1], spacing) + tile.x0, knot_places(tile.shape[0], spacing) + tile.y0
-        flat = project(matrix, *np.meshgrid(x, y))
-        if spacing == 1 or steps_within(flat, UNDISTORTED / n):
-            u, v = layout.image.distorted(*flat, reach=reach, margin=layout.margin)
-            if spacing == 1 or steps_within((u, v), 1 / n):
-                return Knots((u + 0.5) * n - 0.5, (v + 0.5) * n - 0.5, spacing, tile.shape)
-        spacing //= 2
-
-
-def _tess_pixels(
-    layout: Layout, reach: Box, source: Source, places: Sequence[NDArray[np.float64]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the TESS pixels of pixels (x, y) of a source, NaN far from the image."""
-    matrix = np.linalg.inv(layout.image.matrix) @ source.matrix
-    return layout.image.distorted(*project(matrix, *places), reach=reach, margin=layout.margin)
+            part = tile.moved(-extent.y0, -extent.x0)
+            yield knots.part(part), Pixels.of(flux[part.slices], mask[part.slices], layout.ignore_bits)
 
 
 def _add(sums: Sequence[NDArray[Any]], window: Window, mine: NDArray[np.bool_]) -> None:

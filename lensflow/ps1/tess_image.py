@@ -49,7 +49,7 @@ def read_tess(path: Path) -> tuple[TanSip, Ccd]:
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such file; give a TESS full-frame image, or its header")
-    headers = [Header.fromtextfile(path)] if _is_text(path) else _fits_headers(path)
+    headers = [_text_header(path)] if _is_text(path) else _fits_headers(path)
     for header in headers:
         without_unreadable_cards(header)
     return tan_sip(headers[0], str(path)), _ccd(headers, path.name)
@@ -58,6 +58,13 @@ def read_tess(path: Path) -> tuple[TanSip, Ccd]:
 def _is_text(path: Path) -> bool:
     with path.open("rb") as file:
         return b"\n" in file.read(200)
+
+
+def _text_header(path: Path) -> Header:
+    try:
+        return Header.fromstring(path.read_text(encoding="ascii"), sep="\n")
+    except ValueError as error:
+        raise BadInput(f"{path}: neither FITS nor the text of a header ({error}); give one of them") from error
 
 
 def _fits_headers(path: Path) -> list[Header]:
@@ -110,7 +117,8 @@ def _parsed(header: Header, name: str) -> Any:  # noqa: ANN401 - astropy has no 
             wcs = WCS(header, naxis=2)
             wcs.wcs.set()
     except Exception as error:  # wcslib and the parser of SIP have many
-        raise BadInput(f"{name}: its WCS cannot be read ({error}); give a TESS full-frame image") from error
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{name}: its WCS cannot be read ({reason}); give a TESS full-frame image") from error
     return wcs
 
 
