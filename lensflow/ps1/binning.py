@@ -114,6 +114,14 @@ class Pixels(NamedTuple):
             return cls(flux.ravel(), used.ravel(), masked.ravel() if some else None)
         return cls(flux.ravel(), None, masked.ravel() if some else None)
 
+    def without(self, which: NDArray[np.bool_]) -> Pixels:
+        """Return the pixels with some of them taken out."""
+        return Pixels(
+            np.where(which, np.float32(0), self.flux),
+            None if self.used is None else self.used & ~which,
+            None if self.masked is None else self.masked & ~which,
+        )
+
 
 class Parts(NamedTuple):
     """Sums of runs, or pieces, of pixels: each in one TESS pixel (u, v).
@@ -133,16 +141,29 @@ class Parts(NamedTuple):
     masked: Floats | None
     used: Floats
 
-    def gathered(self) -> Window:
-        """Sum by TESS pixels."""
+    def joined(self, other: Parts) -> Parts:
+        """Return both, one after the other."""
+        masked = [np.zeros_like(one.flux) if one.masked is None else one.masked for one in (self, other)]
+        return Parts(
+            np.concatenate([self.u, other.u]),
+            np.concatenate([self.v, other.v]),
+            np.concatenate([self.flux, other.flux]),
+            np.concatenate([self.counted, other.counted]),
+            np.concatenate(masked),
+            np.concatenate([self.used, other.used]),
+        )
+
+    def gathered(self) -> Window | None:
+        """Sum by TESS pixels; None if there is nothing."""
+        if not self.u.size:
+            return None
         u0, v0 = int(self.u.min()), int(self.v.min())
         shape = int(self.v.max()) - v0 + 1, int(self.u.max()) - u0 + 1
         place = (self.v - v0) * shape[1] + (self.u - u0)
 
         def summed(values: Floats) -> Floats:
-            return (
-                np.bincount(place, values, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64, copy=False)
-            )
+            total = np.bincount(place, values, minlength=shape[0] * shape[1]).astype(np.float64, copy=False)
+            return total.reshape(shape)
 
         count = summed(self.counted)
         masked = np.zeros(shape) if self.masked is None else summed(self.masked)
@@ -160,17 +181,31 @@ class Window(NamedTuple):
 
 def sum_runs(runs: Runs, pixels: Pixels) -> Window | None:
     """Sum the pixels of a tile by runs, and the runs by TESS pixels; None where no coordinate is known."""
-    known = runs.known
-    if not known.any():
-        return None
-    count = runs.length.astype(np.float64)
+    return run_parts(runs, pixels).gathered()
+
+
+def run_parts(runs: Runs, pixels: Pixels, among: NDArray[np.bool_] | None = None) -> Parts:
+    """Sum the pixels of a tile by runs.
+
+    Parameters
+    ----------
+    runs
+        Of the tile.
+    pixels
+        Of the tile.
+    among
+        Which pixels count; all by default. The flux, use and mask of the others are taken as zero already.
+    """
+    count = runs.length.astype(np.float64) if among is None else _counted(among, runs.start)
     flux = np.add.reduceat(pixels.flux, runs.start, dtype=np.float64)
     used = count if pixels.used is None else _counted(pixels.used, runs.start)
     masked = None if pixels.masked is None else _counted(pixels.masked, runs.start)
+    known = runs.known
     if known.all():
-        return Parts(runs.u, runs.v, flux, count, masked, used).gathered()
+        return Parts(runs.u, runs.v, flux, count, masked, used)
     masked = None if masked is None else masked[known]
-    return Parts(runs.u[known], runs.v[known], flux[known], count[known], masked, used[known]).gathered()
+    count, same = count[known], used is count
+    return Parts(runs.u[known], runs.v[known], flux[known], count, masked, count if same else used[known])
 
 
 def _counted(which: NDArray[np.bool_], start: Ints) -> Floats:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lensflow.ps1.binning import Parts
+from lensflow.ps1.binning import Parts, run_parts, runs_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,53 +30,84 @@ class Pieces(NamedTuple):
     part: Floats
 
 
+class Coordinate(NamedTuple):
+    """u or v of a tile, linear between knots.
+
+    Parameters
+    ----------
+    rows
+        At the columns of the knots, in every row.
+    along_x, along_y
+        Slopes between two knots in every row: those of the knots round it.
+    """
+
+    rows: Floats
+    along_x: Floats
+    along_y: Floats
+
+    @classmethod
+    def of(cls, knots: Knots, values: Floats) -> Coordinate:
+        """Return u or v of a tile from the values at its knots."""
+        rows = knots.along_rows(values)
+        down = np.diff(values, axis=0)[np.arange(knots.shape[0]) // knots.spacing] / knots.spacing
+        return cls(rows, np.diff(rows, axis=1) / knots.spacing, (down[:, :-1] + down[:, 1:]) / 2)
+
+    @property
+    def reach(self) -> Floats:
+        """How far a pixel, a parallelogram, reaches from its centre."""
+        reach: Floats = (np.abs(self.along_x) + np.abs(self.along_y)) / 2
+        return reach
+
+    def crosses(self, spacing: int, columns: int) -> NDArray[np.bool_]:
+        """Whether pixels reach over a border, which lie at whole numbers and a half."""
+        step = np.arange(spacing, dtype=np.float64)
+        place = self.rows[:, :-1, None] + self.along_x[:, :, None] * step
+        place -= np.rint(place)
+        far = np.abs(place, out=place) > (0.5 - self.reach)[:, :, None]
+        crossing: NDArray[np.bool_] = far.reshape(len(far), -1)[:, :columns]
+        return crossing
+
+
 def sum_pieces(knots: Knots, pixels: Pixels) -> Window | None:
-    """Sum the pixels of a tile by the area that they share with TESS pixels; None where no coordinate is known."""
-    pieces = pieces_of(knots)
-    if not pieces.pixel.size:
-        return None
-    part = pieces.part
-    used = part if pixels.used is None else part * pixels.used[pieces.pixel]
-    masked = None if pixels.masked is None else part * pixels.masked[pieces.pixel]
-    return Parts(pieces.u, pieces.v, pixels.flux[pieces.pixel] * part, part, masked, used).gathered()
+    """Sum the pixels of a tile by the area that they share with TESS pixels; None where no coordinate is known.
+
+    Notes
+    -----
+    Pixels that lie in one TESS pixel, nearly all of them, are summed by runs; those that cross a border in pieces.
+    """
+    u, v = Coordinate.of(knots, knots.u), Coordinate.of(knots, knots.v)
+    cut = (u.crosses(knots.spacing, knots.shape[1]) | v.crosses(knots.spacing, knots.shape[1])).ravel()
+    pieces = pieces_of(knots, u, v, np.flatnonzero(cut))
+    whole = run_parts(runs_of(knots), pixels.without(cut), ~cut)
+    part, at = pieces.part, pieces.pixel
+    used = part if pixels.used is None else part * pixels.used[at]
+    masked = None if pixels.masked is None else part * pixels.masked[at]
+    split = Parts(pieces.u, pieces.v, pixels.flux[at] * part, part, masked, used)
+    return whole.joined(split).gathered()
 
 
-def pieces_of(knots: Knots) -> Pieces:
-    """Split every pixel of a tile: a parallelogram with the slopes of its knots. The parts of a pixel sum to 1."""
-    u, ux, uy = _linear(knots, knots.u)
-    v, vx, vy = _linear(knots, knots.v)
-    known = np.flatnonzero(np.isfinite(u + v + ux + uy + vx + vy))
-    u, v, ux, uy, vx, vy = (values.ravel()[known] for values in (u, v, ux, uy, vx, vy))
+def pieces_of(knots: Knots, u: Coordinate, v: Coordinate, pixel: Ints) -> Pieces:
+    """Split pixels of a tile: parallelograms with the slopes of the knots. The parts of a pixel sum to 1."""
+    row, column = np.divmod(pixel, knots.shape[1])
+    cell, step = np.divmod(column, knots.spacing)
+    (pu, ux, uy), (pv, vx, vy) = (
+        (one.rows[row, cell] + one.along_x[row, cell] * step, one.along_x[row, cell], one.along_y[row, cell])
+        for one in (u, v)
+    )
+    known = np.isfinite(pu + pv + ux + uy + vx + vy)
+    pixel = pixel[known]
+    pu, pv, ux, uy, vx, vy = (values[known] for values in (pu, pv, ux, uy, vx, vy))
     reach_u, reach_v = (np.abs(ux) + np.abs(uy)) / 2, (np.abs(vx) + np.abs(vy)) / 2
-    low_u, high_u = _whole(u - reach_u), _whole(u + reach_u)
-    low_v, high_v = _whole(v - reach_v), _whole(v + reach_v)
-    inside = (low_u == high_u) & (low_v == high_v)
-    found = [Pieces(known[inside], low_u[inside], low_v[inside], np.ones(int(inside.sum())))]
-    cut = np.flatnonzero(~inside)
-    across, down = (int((high - low).max(initial=0)) + 1 for high, low in ((high_u, low_u), (high_v, low_v)))
-    for j, i in product(range(down), range(across)):
-        one = cut[(low_u[cut] + i <= high_u[cut]) & (low_v[cut] + j <= high_v[cut])]
+    low_u, low_v = _whole(pu - reach_u), _whole(pv - reach_v)
+    wide, high = _whole(pu + reach_u) - low_u, _whole(pv + reach_v) - low_v
+    found = []
+    for j, i in product(range(int(high.max(initial=0)) + 1), range(int(wide.max(initial=0)) + 1)):
+        one = np.flatnonzero((i <= wide) & (j <= high))
         iu, iv = low_u[one] + i, low_v[one] + j
         sides = (ux[one], vx[one]), (uy[one], vy[one])
-        part = shared_area(u[one] - iu + 0.5, v[one] - iv + 0.5, sides)
-        found.append(Pieces(known[one], iu, iv, part / np.abs(ux[one] * vy[one] - uy[one] * vx[one])))
+        part = shared_area(pu[one] - iu + 0.5, pv[one] - iv + 0.5, sides)
+        found.append(Pieces(pixel[one], iu, iv, part / np.abs(ux[one] * vy[one] - uy[one] * vx[one])))
     return Pieces(*(np.concatenate(values) for values in zip(*found, strict=True)))
-
-
-def _linear(knots: Knots, values: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return u or v of every pixel of a tile, and its slopes along x and y: those of the knots round it."""
-    rows, columns = knots.shape
-    k = knots.spacing
-    column = np.arange(columns)
-    cell, t = column // k, column % k / k
-    row = knots.along_rows(values)
-    along_x = np.diff(row, axis=1) / k
-    along_y = np.diff(values, axis=0)[np.arange(rows) // k] / k
-    return (
-        (1 - t) * row[:, cell] + t * row[:, cell + 1],
-        along_x[:, cell],
-        (along_y[:, :-1] + along_y[:, 1:])[:, cell] / 2,
-    )
 
 
 def _whole(values: Floats) -> Ints:

@@ -31,7 +31,9 @@ def picture(data: xr.Dataset | xr.DataTree) -> Figure:
     first = dataset.isel(offset=0)
     step = max(1, -(-max(first.sizes["y"], first.sizes["x"]) // PIXELS))
     thin = first[["FLUX_SUM", "COUNT", "MASK"]].isel(y=slice(None, None, step), x=slice(None, None, step)).load()
-    figure = Figure(figsize=(16, 1.5 + 4.6 * thin.sizes["y"] / thin.sizes["x"]), layout="constrained")
+    figure = Figure(
+        figsize=(16, 1.1 + 4.0 * min(max(thin.sizes["y"] / thin.sizes["x"], 0.2), 2.0)), layout="constrained"
+    )
     dx, dy = float(first["dx"]), float(first["dy"])
     wcs = WCS(Header(_thinned(data.attrs["wcs"], step, (dx, dy), data.attrs["oversample"])))
     axes = [figure.add_subplot(1, 3, place, projection=wcs) for place in (1, 2, 3)]

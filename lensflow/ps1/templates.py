@@ -192,6 +192,7 @@ def _tiles(layout: Layout, source: Source, touched: NDArray[np.bool_]) -> Iterat
         for tile in tiles:
             part = tile.moved(-extent.y0, -extent.x0)
             yield knots.part(part), Pixels.of(flux[part.slices], mask[part.slices], layout.ignore_bits)
+        del flux, mask  # before the next are read
 
 
 def _add(sums: Sequence[NDArray[Any]], window: Window, mine: NDArray[np.bool_]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lensflow.ps1.binning import Pixels, runs_of, sum_runs
 from lensflow.ps1.cells import Rect
-from lensflow.ps1.splitting import pieces_of, shared_area, sum_pieces
+from lensflow.ps1.splitting import Coordinate, pieces_of, shared_area, sum_pieces
 from lensflow.ps1.template_knots import Knots
 
 if TYPE_CHECKING:
@@ -121,10 +121,31 @@ def test_a_part_has_the_knots_of_the_whole() -> None:
 @settings(deadline=None, max_examples=60)
 @given(knots=tiles())
 def test_the_pieces_of_a_pixel_sum_to_one(knots: Knots) -> None:
-    pieces = pieces_of(knots)
+    every = np.arange(knots.shape[0] * knots.shape[1])
+    pieces = pieces_of(knots, Coordinate.of(knots, knots.u), Coordinate.of(knots, knots.v), every)
     total = np.bincount(pieces.pixel, pieces.part, minlength=knots.shape[0] * knots.shape[1])
     np.testing.assert_allclose(total, 1, atol=3e-6)
     assert pieces.part.min() > -1e-7
+
+
+@settings(deadline=None, max_examples=60)
+@given(knots=tiles(), seed=st.integers(0, 1000))
+def test_only_pixels_at_a_border_need_to_be_split(knots: Knots, seed: int) -> None:
+    """What is summed by runs and in pieces is what is summed if every pixel is split."""
+    rng = np.random.default_rng(seed)
+    flux, mask = rng.normal(size=knots.shape).astype(np.float32), rng.integers(0, 3, knots.shape).astype(np.uint16)
+    pixels = Pixels.of(flux, mask, 1)
+    window = sum_pieces(knots, pixels)
+    assert window is not None
+    every = np.arange(flux.size)
+    pieces = pieces_of(knots, Coordinate.of(knots, knots.u), Coordinate.of(knots, knots.v), every)
+    values = (flux.ravel() * (mask.ravel() != 1), np.ones(flux.size), mask.ravel() != 0, mask.ravel() != 1)
+    for found, one in zip(window.sums, values, strict=True):
+        expected = np.zeros(found.shape)
+        there = pieces.part > 1e-6
+        u, v = pieces.u[there] - window.u0, pieces.v[there] - window.v0
+        np.add.at(expected, (v, u), (one[pieces.pixel] * pieces.part)[there])
+        np.testing.assert_allclose(found, expected, atol=1e-5 * flux.size**0.5 + 1e-4)
 
 
 @settings(deadline=None, max_examples=60)
