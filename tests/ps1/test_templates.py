@@ -21,7 +21,7 @@ from lensflow.ps1.template_simulate import tess_header
 from lensflow.ps1.template_sources import open_sources
 from lensflow.ps1.templates import Layout, check_overlap, parse_offsets
 from lensflow.ps1.tess_image import Ccd, tan_sip
-from lensflow.ps1.tessellation import Geometry, Skycell, grid_to_sky, sky_to_grid
+from lensflow.ps1.tessellation import Geometry, Skycell, grid_to_sky, locate, sky_to_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +54,7 @@ def write_store(
     masked: float = 0.2,
     holes: float = 0.01,
     seed: int = 0,
+    crop: Rect | None = None,
 ) -> Path:
     """Write what a run of ps1_convolution would leave: a group a projection, NaN outside of the cells."""
     rng = np.random.default_rng(seed)
@@ -66,12 +67,12 @@ def write_store(
         grid = geometry.projection(number)
         mine = [cell for cell in skycells if cell.projection == number]
         rects = [Rect(0, 0, grid.height, grid.width).moved(*grid.cell_origin(cell.y, cell.x)) for cell in mine]
-        box = bounding(rects)
+        box = bounding(rects) if crop is None else crop
         y, x = np.mgrid[box.y0 : box.y1, box.x0 : box.x1]
         flux = paint(number, *grid_to_sky(grid, x, y)).astype(np.float32)
         inside = np.zeros(flux.shape, bool)
         for rect in rects:
-            inside[rect.moved(-box.y0, -box.x0).slices] = True
+            inside[rect.common(box).moved(-box.y0, -box.x0).slices] = True
         flux[~inside | (rng.random(flux.shape) < holes)] = np.nan
         mask = rng.choice(np.array([4, 4096, 4100], np.uint16), flux.shape) * (rng.random(flux.shape) < masked)
         node = xr.Dataset(
@@ -84,7 +85,9 @@ def write_store(
             },
         )
         for name in ("flux", "mask"):
-            node[name].encoding = {"chunks": (grid.stride_y, min(100, flux.shape[1]))}
+            node[name].encoding = {
+                "chunks": (min(grid.stride_y, flux.shape[0]), min(100 if crop is None else 1024, flux.shape[1]))
+            }
         root[f"{number:04d}"] = xr.DataTree(node)
     root.to_zarr(path, zarr_format=3, consolidated=False)
     return path
@@ -137,7 +140,12 @@ def brute_owner(store: Path, header: Header, scale: int, offset: tuple[float, fl
 
 
 def brute(
-    store: Path, header: Header, scale: int, *, offset: tuple[float, float] = (0.0, 0.0), ignore: int = 4096
+    store: Path,
+    header: Header,
+    scale: int,
+    *,
+    offset: tuple[float, float] = (0.0, 0.0),
+    ignore: int = 4096,
 ) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
     """Return the four sums by adding pixel by pixel, and the TESS pixels that have a source pixel near a border."""
     wcs, owner = WCS(header), brute_owner(store, header, scale, offset)
@@ -216,6 +224,30 @@ def test_d2_area_counts_the_ratio_of_the_solid_angles(tmp_path: Path) -> None:
     np.testing.assert_allclose(count[count > 0], expected[count > 0], rtol=1e-3)
     assert (count > 0).mean() > 0.9
     np.testing.assert_allclose(count[count > 0].mean(), 16.6, atol=0.3)
+
+
+def test_d2_centre_at_the_true_size(tmp_path: Path) -> None:
+    """Knots 64 px apart, tiles that end anywhere, seven thousand pixels in one: a corner of a real image."""
+    header = tess_header((118.0, 46.0), shape=(2078, 2136), rotation=-14)
+    ra, dec = WCS(header).all_pix2world(1300 + 6.5, 1350 + 4.5, 0)
+    header["CRPIX1"], header["CRPIX2"] = header["CRPIX1"] - 1300, header["CRPIX2"] - 1350
+    header["NAXIS1"], header["NAXIS2"] = 14, 10
+    cell, x, y = locate(float(ra), float(dec))
+    crop = Rect(int(y) - 355, int(x) - 595, int(y) + 355, int(x) + 595)
+    words: dict[str, Any] = {"scale": 1, "crop": crop}
+    store = write_store(tmp_path / "a.zarr", [str(cell)], noise, **words)
+    layout = layout_of(store, header)
+    assert layout.placement(layout.sources[0]).spacing == 64
+    expected, _ = brute(store, header, 1)
+    found = run(store, header).isel(offset=0)
+    here = found.COUNT.values > 0  # the cell holds more, but the store ends here: only whole TESS pixels are made
+    assert here.sum() > 50
+    assert found.COUNT.values[here].min() > 6000
+    for name in ("COUNT", "MASK", "USED"):  # bilinear to 1e-5 px: of the 7000 pixels 0.3 lie so near to a border
+        np.testing.assert_allclose(found[name].values[here], expected[name][here], atol=3)
+    np.testing.assert_allclose(found.FLUX_SUM.values[here], expected["FLUX_SUM"][here], atol=3 * 25)
+    exact = found.COUNT.values[here] == expected["COUNT"][here]
+    assert exact.mean() > 0.6
 
 
 def solid_angles(wcs: WCS, y: Floats, x: Floats) -> Floats:
