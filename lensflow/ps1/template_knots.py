@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lensflow.errors import BadInput
 from lensflow.ps1.tess_wcs import project
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 SPACING = 64  # px between knots at most: bilinear to 1e-5 TESS px at 0.25"
 APART = 0.9  # px of the template from knot to knot at most; 1 must not be passed anywhere
-POINTS = 33  # along each axis of the image, where the slope is taken
+POINTS = 33  # along each axis of the image and its margin, where the slope is taken
 
 
 class Knots(NamedTuple):
@@ -95,12 +96,13 @@ class Placement:
     def spacing(self) -> int:
         """Pixels between knots: 64, or fewer so that knots are less than a pixel of the template apart."""
         rows, columns = self.image.shape
-        u, v = np.meshgrid(np.linspace(0, columns - 1, POINTS), np.linspace(0, rows - 1, POINTS))
+        across, down = (np.linspace(-self.margin, size - 1 + self.margin, POINTS) for size in (columns, rows))
+        u, v = np.meshgrid(across, down)
         back = np.linalg.inv(self.matrix).astype(np.float64, copy=False)
         x, y = project(back, *self.image.undistorted(u, v))
         moved = [self.tess_pixels(x + 1, y), self.tess_pixels(x, y + 1)]
         steps = [np.abs(new - old) for pair in moved for new, old in zip(pair, (u, v), strict=True)]
-        steepest = max(float(np.nanmax(step, initial=0.0)) for step in steps) * self.oversample
+        steepest = max(float(np.fmax.reduce(step, axis=None, initial=0.0)) for step in steps) * self.oversample
         spacing = SPACING
         while spacing > 1 and spacing * steepest > APART:
             spacing //= 2
@@ -111,9 +113,22 @@ class Placement:
         return self.image.distorted(*project(self.matrix, x, y), reach=self.reach, margin=self.margin)
 
     def knots(self, rect: Rect) -> Knots:
-        """Return the knots of a rectangle of the projection."""
+        """Return the knots of a rectangle of the projection.
+
+        Raises
+        ------
+        BadInput
+            If the distortion is so uneven that knots are more than a pixel of the template apart.
+        """
         (rows, columns), k, n = rect.shape, self.spacing, self.oversample
         x = rect.x0 + np.arange(-(-columns // k) + 1, dtype=np.float64) * k
         y = rect.y0 + np.arange(-(-rows // k) + 1, dtype=np.float64) * k
         u, v = self.tess_pixels(*np.meshgrid(x, y))
+        steps = [np.abs(np.diff(values, axis=axis)) for values in (u, v) for axis in (0, 1)]
+        farthest = max(float(np.fmax.reduce(step, axis=None, initial=0.0)) for step in steps) * n
+        if k > 1 and farthest > 1:
+            raise BadInput(
+                f"the TESS image: {k} pixels of projection {self.source.number:04d} span {farthest:.2f} of its pixels, "
+                f"expected {APART} at most; check the SIP terms of its header"
+            )
         return Knots((u + 0.5) * n - 0.5, (v + 0.5) * n - 0.5, k, rect.shape)

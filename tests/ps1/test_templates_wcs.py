@@ -130,6 +130,19 @@ def test_spacing_follows_the_pixels_of_the_template() -> None:
     assert spacing == {(1, 1): 64, (1, 2): 32, (20, 1): 2, (40, 1): 1, (40, 4): 1}
 
 
+def test_knots_that_are_too_far_apart_are_refused() -> None:
+    """One row between two knots would cross two borders, and one of them would be lost."""
+    image = tan_sip(tess_header((118.0, 46.0), shape=(50, 60)), "test")
+    keys = Geometry(20).projection(2246).wcs_keys(crval=(118.0, 46.0))
+    source = Source(2246, "", (2900, 2900), (100, 100), tangent_plane(keys), np.zeros(3), ())
+    placement = Placement(image, source, 1, 2.0)
+    middle = Rect(1440, 1440, 1472, 1472)
+    assert placement.knots(middle).spacing == 2
+    placement.__dict__["spacing"] = 8
+    with pytest.raises(BadInput, match=r"8 pixels of projection 2246 span [12]\.\d+ of its pixels"):
+        placement.knots(middle)
+
+
 def test_a_header_in_a_file_of_any_kind(tmp_path: Path) -> None:
     header = tess_header((118.0, 46.0), shape=(50, 60))
     text = tmp_path / "header.txt"
