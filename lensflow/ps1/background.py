@@ -1,0 +1,220 @@
+"""A whole skycell made ready to be stitched: combined, its background zeroed, its bright stars removed.
+
+These stages look at all of a cell at once, and at nothing but the cell and the catalogue: a cell is the same in
+whatever selection it stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lensflow import events
+from lensflow.errors import BadInput, BadOption
+from lensflow.ps1.combine import Combination
+from lensflow.ps1.gaia import stars_near
+from lensflow.ps1.segments import ExtractionFailed, closed, find_segments, global_rms, with_bright
+from lensflow.ps1.stars import REMOVED, Stars, remove_stars
+from lensflow.ps1.tessellation import grid_to_sky
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lensflow.ps1.cells import CellFiles
+    from lensflow.ps1.combine import Recipe
+    from lensflow.ps1.segments import Segmentation
+    from lensflow.ps1.tessellation import Projection
+
+CLOSING = 20  # px of 0.25", side of the square that closes bright regions
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What is done to a whole skycell once its bands are combined.
+
+    Parameters
+    ----------
+    background
+        ``"sep"``: pixels outside segments and bright regions become 0.
+    bright_sigma
+        Bright is more than this times the median of sigma.
+    thresh
+        Of the segments, in sigma.
+    stars
+        ``"gaia"``: bright stars are removed, too.
+    tmag_limit
+        TESS magnitude; brighter stars are removed.
+    on_error
+        If sep fails: an error, or the cell is kept as it is and noted.
+    uncertainty
+        Whether the variance is wanted further on.
+
+    Raises
+    ------
+    BadOption
+        If a value is out of range, or stars are to be removed without segments.
+    """
+
+    background: Literal["none", "sep"] = "none"
+    bright_sigma: float = 50.0
+    thresh: float = 2.5
+    stars: Literal["none", "gaia"] = "none"
+    tmag_limit: float = 13.0
+    on_error: Literal["fail", "keep"] = "fail"
+    uncertainty: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("background", ("none", "sep")),
+            ("stars", ("none", "gaia")),
+            ("on_error", ("fail", "keep")),
+        ):
+            if getattr(self, name) not in choices:
+                raise BadOption(f"{name}: found {getattr(self, name)!r}, expected {' or '.join(choices)}")
+        for name in ("bright_sigma", "thresh"):
+            if not (isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise BadOption(f"{name}: found {getattr(self, name)}, expected a positive number of sigma")
+        if not isfinite(self.tmag_limit):
+            raise BadOption(f"tmag_limit: found {self.tmag_limit}, expected a magnitude")
+        if self.stars == "gaia" and self.background != "sep":
+            raise BadOption("stars: found 'gaia' without background, expected background sep: stars are its segments")
+
+
+@dataclass(frozen=True)
+class CleanCell:
+    """A skycell that is ready to be stitched.
+
+    Parameters
+    ----------
+    flux, mask
+        (y, x) of its data rectangle: counts/s, bits.
+    variance
+        (counts/s)^2, if asked for.
+    removed
+        Rows of sources that were removed, x and y in pixels of the cell.
+    tangents
+        CRVAL in degrees of each band.
+    """
+
+    flux: NDArray[np.float32]
+    mask: NDArray[np.uint16]
+    variance: NDArray[np.float32] | None
+    removed: NDArray[np.void]
+    tangents: dict[str, tuple[float, float]]
+
+
+def clean_cell(
+    files: CellFiles, projection: Projection, recipe: Recipe, cleaning: Cleaning, stars: NDArray[np.void] | None = None
+) -> CleanCell:
+    """Read a skycell, combine its bands, and clean the image.
+
+    Parameters
+    ----------
+    files, projection, recipe
+        The cell, its grid, how its bands are combined.
+    cleaning
+        What to do.
+    stars
+        The catalogue: source_id, ra, dec, tess_mag.
+
+    Raises
+    ------
+    BadInput
+        If sep fails and ``on_error`` is ``"fail"``; if a file is damaged and the recipe says so.
+
+    Notes
+    -----
+    Memory: 10 bytes a pixel of flux, mask and sigma; beside them 4 of segments, 3 of masks, and the pixel stack
+    of sep, at most 10^7 pixels.
+    """
+    cell = _combined(files, projection, recipe)
+    if cleaning.background == "sep":
+        try:
+            found = _segmented(cell, files, cleaning, closing=max(1, round(CLOSING / projection.geometry.scale)))
+        except ExtractionFailed as error:
+            if cleaning.on_error == "fail":
+                raise BadInput(
+                    f"{files.cell}: {error}; raise thresh, mask bad pixels by invalid_bits, or set on_error to keep"
+                ) from error
+            events.note("background-failed", f"{files.cell} was left as it is: {error}", cell=str(files.cell))
+        else:
+            cell.flux[(found.ids == 0) & np.isfinite(cell.flux)] = 0
+            if cleaning.stars == "gaia" and stars is not None:
+                removed = _without_stars(cell, found, files, projection, limit=cleaning.tmag_limit, stars=stars)
+                cell = replace(cell, removed=removed)
+    return cell if cleaning.uncertainty else replace(cell, variance=None)
+
+
+def _combined(files: CellFiles, projection: Projection, recipe: Recipe) -> CleanCell:
+    """Combine the bands of the whole cell; a missing weight leaves no variance."""
+    used = [one for one in files.bands if one.band in recipe.bands]
+    weighted = recipe.uncertainty and all(one.weight is not None for one in used)
+    combination = Combination(files, projection, replace(recipe, uncertainty=weighted))
+    rect = files.rect
+    flux, mask = np.full(rect.shape, np.nan, np.float32), np.zeros(rect.shape, np.uint16)
+    variance = np.full(rect.shape, np.nan, np.float32) if recipe.uncertainty else None
+    for slab in combination.slabs(rect.y0, rect.y1):
+        here = slab.rect.moved(-rect.y0, -rect.x0).slices
+        flux[here], mask[here] = slab.flux, slab.mask
+        if variance is not None and slab.variance is not None:
+            variance[here] = slab.variance
+    if variance is not None and not weighted:
+        variance = _estimated(flux, files)
+    return CleanCell(flux, mask, variance, np.empty(0, REMOVED), combination.tangents())
+
+
+def _estimated(flux: NDArray[np.float32], files: CellFiles) -> NDArray[np.float32]:
+    """Return one variance for all pixels with a value: the global rms of the image squared."""
+    there = np.isfinite(flux)
+    rms = global_rms(flux, ~there) if there.any() else 0.0
+    events.note(
+        "uncertainty-estimated",
+        f"{files.cell} lacks weight images: its uncertainty is the rms of the image, {rms:.4g} counts/s",
+        cell=str(files.cell),
+        rms=rms,
+    )
+    return np.where(there, np.float32(rms**2), np.float32(np.nan))
+
+
+def _segmented(cell: CleanCell, files: CellFiles, cleaning: Cleaning, *, closing: int) -> Segmentation:
+    """Return what each pixel belongs to."""
+    if cell.variance is None:
+        raise BadInput(f"{files.cell}: found no uncertainty, expected one for the background; a recipe must make it")
+    sigma = np.sqrt(cell.variance, out=None if cleaning.uncertainty else cell.variance)
+    known = sigma[sigma > 0]
+    bright = cell.flux > (cleaning.bright_sigma * float(np.median(known)) if known.size else np.inf)
+    del known
+    if cleaning.stars == "gaia":
+        bright = closed(bright, closing)
+    unseen = bright | ~(np.isfinite(cell.flux) & (sigma > 0))
+    ids, count = find_segments(cell.flux, sigma, unseen, thresh=cleaning.thresh)
+    return with_bright(ids, count, bright)
+
+
+def _without_stars(
+    cell: CleanCell,
+    found: Segmentation,
+    files: CellFiles,
+    projection: Projection,
+    *,
+    limit: float,
+    stars: NDArray[np.void],
+) -> NDArray[np.void]:
+    """Remove stars from the flux and return what was removed."""
+    ra, dec = next(iter(cell.tangents.values()), (projection.ra, projection.dec))
+    grid, rect = replace(projection, ra=ra, dec=dec), files.rect
+    y0, x0 = projection.cell_origin(files.cell.y, files.cell.x)
+    corner = y0 + rect.y0, x0 + rect.x0
+    # wings reach about as far as cells overlap: a star farther outside shines on pixels that another cell owns
+    near = Stars(*stars_near(stars, grid, corner, rect.shape, margin=projection.geometry.overlap))
+    rows = remove_stars(cell.flux, cell.mask, found, near, limit=limit)
+    unknown = np.isnan(rows["ra"])
+    rows["ra"][unknown], rows["dec"][unknown] = grid_to_sky(
+        grid, rows["x"][unknown] + corner[1], rows["y"][unknown] + corner[0]
+    )
+    rows["x"] += rect.x0
+    rows["y"] += rect.y0
+    return rows
