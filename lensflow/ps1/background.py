@@ -23,7 +23,7 @@ from lensflow.ps1.tessellation import grid_to_sky
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lensflow.ps1.cells import CellFiles
+    from lensflow.ps1.cells import CellFiles, Rect
     from lensflow.ps1.combine import Recipe
     from lensflow.ps1.segments import Segmentation
     from lensflow.ps1.tessellation import Projection
@@ -85,12 +85,14 @@ class Cleaning:
 
 @dataclass(frozen=True)
 class CleanCell:
-    """A skycell that is ready to be stitched.
+    """A skycell, or a part of it, that is ready to be stitched.
 
     Parameters
     ----------
+    rect
+        What is here, in pixels of the cell.
     flux, mask
-        (y, x) of its data rectangle: counts/s, bits.
+        (y, x) of that rectangle: counts/s, bits.
     variance
         (counts/s)^2, if asked for.
     removed
@@ -99,11 +101,18 @@ class CleanCell:
         CRVAL in degrees of each band.
     """
 
+    rect: Rect
     flux: NDArray[np.float32]
     mask: NDArray[np.uint16]
     variance: NDArray[np.float32] | None
     removed: NDArray[np.void]
     tangents: dict[str, tuple[float, float]]
+
+    def crop(self, rect: Rect) -> CleanCell:
+        """Return a copy of some pixels (of the cell), without what is known of the cell as a whole."""
+        here = rect.moved(-self.rect.y0, -self.rect.x0).slices
+        variance = None if self.variance is None else self.variance[here].copy()
+        return CleanCell(rect, self.flux[here].copy(), self.mask[here].copy(), variance, self.removed[:0], {})
 
 
 def clean_cell(
@@ -163,7 +172,7 @@ def _combined(files: CellFiles, projection: Projection, recipe: Recipe) -> Clean
             variance[here] = slab.variance
     if variance is not None and not weighted:
         variance = _estimated(flux, files)
-    return CleanCell(flux, mask, variance, np.empty(0, REMOVED), combination.tangents())
+    return CleanCell(rect, flux, mask, variance, np.empty(0, REMOVED), combination.tangents())
 
 
 def _estimated(flux: NDArray[np.float32], files: CellFiles) -> NDArray[np.float32]:

@@ -39,7 +39,7 @@ def tess_magnitude(g: ArrayLike, bp: ArrayLike, rp: ArrayLike) -> NDArray[np.flo
 
 
 def find_catalogues(gaia: Sequence[str], selection: Sequence[str], source: Path) -> tuple[Path, ...]:
-    """Return the catalogues that are asked for, in order of name; their columns are looked at.
+    """Return the catalogues that are asked for, in order of name.
 
     Parameters
     ----------
@@ -54,17 +54,14 @@ def find_catalogues(gaia: Sequence[str], selection: Sequence[str], source: Path)
     Raises
     ------
     BadInput
-        If a catalogue is missing, or misses a column.
+        If a catalogue is missing.
     BadOption
         If there is none to look for.
     """
     items = gaia or [item for item in map(str, selection) if _CCD.fullmatch(item)]
     if not items:
         raise BadOption("gaia: found no catalogue, expected a path, or sector/camera/ccd here or in selection")
-    paths = {_find(item, source) for item in items}
-    for path in paths:
-        check_columns(path)
-    return tuple(sorted(paths))
+    return tuple(sorted({_find(item, source) for item in items}))
 
 
 def _find(item: str, source: Path) -> Path:

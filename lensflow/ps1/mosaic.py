@@ -17,6 +17,8 @@ from lensflow.ps1.combine import Combination, Recipe, agrees
 from lensflow.ps1.ownership import owned_regions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from lensflow.ps1.cells import CellFiles
@@ -177,7 +179,12 @@ def _paste(
             for output, values in zip(outputs, (slab.flux, slab.mask, slab.variance), strict=True):
                 if output is not None and values is not None:
                     output[part.slices] = values[inside]
-    for band, crval in combination.tangents().items():
+    note_tangents(files, layout, combination.tangents())
+
+
+def note_tangents(files: CellFiles, layout: Layout, tangents: Mapping[str, tuple[float, float]]) -> None:
+    """Tell of bands whose tangent point (CRVAL, deg) is not that of the projection."""
+    for band, crval in tangents.items():
         if not agrees(crval, layout.crval):
             events.note(
                 "tangent-point",
@@ -219,6 +226,11 @@ def projection_image(layout: Layout, *, origin: bool = False) -> xr.Dataset:
     blocks = da.map_blocks(
         stitch, layout, origin=origin, chunks=layout.padded_chunks, dtype=packed, meta=np.empty((0, 0), packed)
     )
+    return unpacked(blocks, layout)
+
+
+def unpacked(blocks: da.Array, layout: Layout) -> xr.Dataset:
+    """Return the variables of blocks that are tuples of arrays, named by the fields of their type."""
     area = layout.box.grown(layout.pad)
     coords = {
         "y": np.arange(area.y0, area.y1, dtype=np.int32),
@@ -228,9 +240,9 @@ def projection_image(layout: Layout, *, origin: bool = False) -> xr.Dataset:
         {
             name: (
                 ("y", "x"),
-                da.map_blocks(_pick, blocks, index=k, dtype=dtype, meta=np.empty((0, 0), dtype)),
+                da.map_blocks(_pick, blocks, index=k, dtype=blocks.dtype[k], meta=np.empty((0, 0), blocks.dtype[k])),
             )
-            for k, (name, dtype) in enumerate(names.items())
+            for k, name in enumerate(blocks.dtype.names)
         },
         coords=coords,
     )

@@ -143,13 +143,16 @@ def _node_attrs(plan: Plan) -> dict[str, Any]:
     without_mask = [f"{files.cell}.{one.band}" for files in layout.cells for one in files.bands if one.mask is None]
     if without_mask:
         attrs["without_mask"] = without_mask
+    estimated = [str(files.cell) for files in layout.cells if any(one.weight is None for one in files.bands)]
+    if recipe.uncertainty and estimated:
+        attrs["uncertainty_estimated"] = estimated
     return attrs
 
 
 def tree(
-    nodes: Mapping[int, xr.Dataset], *, inventory: Inventory, plans: Sequence[Plan], options: Mapping[str, Any]
+    nodes: Mapping[str, xr.Dataset], *, inventory: Inventory, plans: Sequence[Plan], options: Mapping[str, Any]
 ) -> xr.DataTree:
-    """Return the result: one node PPPP a projection, what was asked for in the attributes of the root."""
+    """Return the result: nodes by path, PPPP of a projection; the root's attributes say what was asked for."""
     selected = sorted(cell for plan in plans for cell in (*plan.layout.selected, *plan.missing))
     attrs: dict[str, Any] = {
         "schema": SCHEMA,
@@ -163,8 +166,8 @@ def tree(
     if inventory.ignored:
         attrs["ignored_files"] = list(inventory.ignored)
     root = xr.DataTree(xr.Dataset(attrs=attrs))
-    for number, node in nodes.items():
-        root[f"{number:04d}"] = xr.DataTree(node)
+    for path, node in nodes.items():
+        root[path] = xr.DataTree(node)
     return root
 
 

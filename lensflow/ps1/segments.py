@@ -130,7 +130,8 @@ def _sep() -> ModuleType:
         import sep  # noqa: PLC0415 - an extra, needed here alone
     except ImportError as error:
         raise BadOption("background: sep is not installed, expected it; pip install lensflow[ps1]") from error
-    return sep
+    module: ModuleType = sep
+    return module
 
 
 def with_bright(ids: NDArray[np.int32], count: int, bright: NDArray[np.bool_]) -> Segmentation:
