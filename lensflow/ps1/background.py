@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lensflow.ps1.segments import Segmentation
     from lensflow.ps1.tessellation import Projection
 
+SAMPLE = 997  # every so many pixels are looked at first; prime, so that columns take turns
 CLOSING = 20  # px of 0.25", side of the square that closes bright regions
 
 
@@ -47,7 +48,7 @@ class Cleaning:
         ``"gaia"``: bright stars are removed, too.
     tmag_limit
         TESS magnitude; brighter stars are removed.
-    on_error
+    on_sep_error
         If sep fails: an error, or the cell is kept as it is and noted.
     uncertainty
         Whether the variance is wanted further on.
@@ -63,14 +64,14 @@ class Cleaning:
     thresh: float = 2.5
     stars: Literal["none", "gaia"] = "none"
     tmag_limit: float = 13.0
-    on_error: Literal["fail", "keep"] = "fail"
+    on_sep_error: Literal["fail", "keep"] = "fail"
     uncertainty: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (
             ("background", ("none", "sep")),
             ("stars", ("none", "gaia")),
-            ("on_error", ("fail", "keep")),
+            ("on_sep_error", ("fail", "keep")),
         ):
             if getattr(self, name) not in choices:
                 raise BadOption(f"{name}: found {getattr(self, name)!r}, expected {' or '.join(choices)}")
@@ -132,7 +133,7 @@ def clean_cell(
     Raises
     ------
     BadInput
-        If sep fails and ``on_error`` is ``"fail"``; if a file is damaged and the recipe says so.
+        If sep fails and ``on_sep_error`` is ``"fail"``; if a file is damaged and the recipe says so.
 
     Notes
     -----
@@ -144,13 +145,13 @@ def clean_cell(
         try:
             found = _segmented(cell, files, cleaning, closing=max(1, round(CLOSING / projection.geometry.scale)))
         except ExtractionFailed as error:
-            if cleaning.on_error == "fail":
+            if cleaning.on_sep_error == "fail":
                 raise BadInput(
-                    f"{files.cell}: {error}; raise thresh, mask bad pixels by invalid_bits, or set on_error to keep"
+                    f"{files.cell}: {error}; raise thresh, mask bad pixels by invalid_bits, or set on_sep_error to keep"
                 ) from error
             events.note("background-failed", f"{files.cell} was left as it is: {error}", cell=str(files.cell))
         else:
-            cell.flux[(found.ids == 0) & np.isfinite(cell.flux)] = 0
+            np.copyto(cell.flux, 0, where=(found.ids == 0) & ~np.isnan(cell.flux))
             if cleaning.stars == "gaia" and stars is not None:
                 removed = _without_stars(cell, found, files, projection, limit=cleaning.tmag_limit, stars=stars)
                 cell = replace(cell, removed=removed)
@@ -193,14 +194,32 @@ def _segmented(cell: CleanCell, files: CellFiles, cleaning: Cleaning, *, closing
     if cell.variance is None:
         raise BadInput(f"{files.cell}: found no uncertainty, expected one for the background; a recipe must make it")
     sigma = np.sqrt(cell.variance, out=None if cleaning.uncertainty else cell.variance)
-    known = sigma[sigma > 0]
-    bright = cell.flux > (cleaning.bright_sigma * float(np.median(known)) if known.size else np.inf)
-    del known
+    bright = cell.flux > cleaning.bright_sigma * exact_median(sigma)
     if cleaning.stars == "gaia":
         bright = closed(bright, closing)
     unseen = bright | ~(np.isfinite(cell.flux) & (sigma > 0))
     ids, count = find_segments(cell.flux, sigma, unseen, thresh=cleaning.thresh)
     return with_bright(ids, count, bright)
+
+
+def exact_median(values: NDArray[np.float32]) -> float:
+    """Return the median of the numbers that are not NaN, NaN if all are.
+
+    A sample tells between which values it lies, so that few need to be sorted: a tenth of the time of ``nanmedian``.
+    """
+    sample = values.ravel()[::SAMPLE]
+    sample = np.sort(sample[~np.isnan(sample)])
+    if len(sample) < 1000:
+        known = values[~np.isnan(values)]
+        return float(np.median(known)) if known.size else float("nan")
+    low, high = sample[int(0.49 * len(sample))], sample[int(0.51 * len(sample))]
+    inside = values[(values >= low) & (values <= high)]
+    below = np.count_nonzero(values < low)
+    total = values.size - np.count_nonzero(np.isnan(values))
+    ranks = [(total - 1) // 2 - below, total // 2 - below]
+    if not 0 <= ranks[0] <= ranks[1] < len(inside):
+        return float(np.median(values[~np.isnan(values)]))
+    return float(np.partition(inside, ranks)[ranks].mean(dtype=np.float64))
 
 
 def _without_stars(

@@ -61,7 +61,7 @@ class Options:
         Stars brighter than this magnitude in the band of TESS are removed.
     epoch
         Julian year to which proper motions carry the stars, 2012 for instance; as catalogued by default.
-    on_error
+    on_sep_error
         If sep cannot hold the sources of a skycell: an error, or it is kept as it is and noted.
     uncertainty_missing
         If a skycell lacks weight images that are needed: an error, or its uncertainty is estimated and noted.
@@ -106,7 +106,7 @@ class Options:
     gaia: tuple[str, ...] = ()
     tmag_limit: float = 13.0
     epoch: float | None = None
-    on_error: Literal["fail", "keep"] = "fail"
+    on_sep_error: Literal["fail", "keep"] = "fail"
     uncertainty_missing: Literal["fail", "estimate"] = "fail"
     on_missing: Literal["record", "fail"] = "record"
     on_corrupt: Literal["mask", "fail"] = "mask"
@@ -180,7 +180,7 @@ class Options:
             thresh=self.thresh,
             stars=self.stars,
             tmag_limit=self.tmag_limit,
-            on_error=self.on_error,
+            on_sep_error=self.on_sep_error,
             uncertainty=self.uncertainty,
         )
 

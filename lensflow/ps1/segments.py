@@ -197,7 +197,7 @@ def _homes(
     """Find the nearest segment of each bright region (of two as near: the lower number), and those that touch it."""
     home = np.arange(count + regions + 1, dtype=np.int32)
     touching = [np.empty((0, 2), np.int32)]
-    y, x = np.nonzero(border)
+    y, x = np.divmod(np.flatnonzero(border), ids.shape[1])
     for square, offsets in _shells(FARTHEST_HOME):
         if not len(y):
             break

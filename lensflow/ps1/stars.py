@@ -98,16 +98,14 @@ def remove_stars(
     under = _under(flux, found, stars, limit)
     bright = (stars.table["tess_mag"] < limit) & (under > 0)
     by_catalogue = _groups(found, under[bright])
-    y, x = np.nonzero((mask & FLAGGED) == FLAGGED)
+    y, x = np.divmod(np.flatnonzero((mask & FLAGGED) == FLAGGED), mask.shape[1])
     beside = _beside(found.ids, y, x)
     by_flags = np.setdiff1d(_groups(found, beside[beside > 0]), by_catalogue)
     gone = np.zeros(len(found.home), bool)
     gone[by_catalogue] = gone[by_flags] = True
     gone = gone[found.home]
     gone[0] = False
-    away = gone[found.ids]
-    away &= ~np.isnan(flux)
-    flux[away] = 0
+    np.copyto(flux, 0, where=gone[found.ids] & ~np.isnan(flux))
     home = found.home[under]
     rows = [
         _rows(stars, bright, home, Reason.CATALOG_BRIGHT_STAR),
