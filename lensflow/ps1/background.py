@@ -209,17 +209,14 @@ def exact_median(values: NDArray[np.float32]) -> float:
     """
     sample = values.ravel()[::SAMPLE]
     sample = np.sort(sample[~np.isnan(sample)])
-    if len(sample) < 1000:
-        known = values[~np.isnan(values)]
-        return float(np.median(known)) if known.size else float("nan")
-    low, high = sample[int(0.49 * len(sample))], sample[int(0.51 * len(sample))]
-    inside = values[(values >= low) & (values <= high)]
+    low, high = (sample[int(part * len(sample))] if len(sample) else np.nan for part in (0.49, 0.51))
     below = np.count_nonzero(values < low)
+    near = values[(values >= low) & (values <= high)]
     total = values.size - np.count_nonzero(np.isnan(values))
-    ranks = [(total - 1) // 2 - below, total // 2 - below]
-    if not 0 <= ranks[0] <= ranks[1] < len(inside):
-        return float(np.median(values[~np.isnan(values)]))
-    return float(np.partition(inside, ranks)[ranks].mean(dtype=np.float64))
+    ranks = np.array([(total - 1) // 2, total // 2]) - below
+    if total and not (ranks[0] >= 0 and ranks[1] < len(near)):  # the sample misleads, or there is none
+        near, ranks = values[~np.isnan(values)], ranks + below
+    return float(np.partition(near, ranks)[ranks].mean(dtype=np.float64)) if total else float("nan")
 
 
 def _without_stars(
