@@ -28,7 +28,7 @@ def sky(seed: int = 0) -> NDArray[np.float32]:
         at = rng.uniform(0, 200, 2)
         image += flux * np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / 8)
     image[50:60, 100:130] = np.nan
-    return image.astype(np.float32)
+    return np.asarray(image, np.float32)
 
 
 @given(mask=MASKS, size=st.integers(1, 22))

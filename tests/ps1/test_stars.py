@@ -25,7 +25,7 @@ class Scene:
 
     def disc(self, y: float, x: float, radius: float) -> NDArray[np.bool_]:
         rows, columns = np.mgrid[:SIZE, :SIZE]
-        return (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+        return np.asarray((rows - y) ** 2 + (columns - x) ** 2 <= radius**2)
 
     def segment(self, number: int, y: float, x: float, radius: float = 5, core: float = -1) -> "Scene":
         disc, middle = self.disc(y, x, radius), self.disc(y, x, core) if core >= 0 else np.zeros_like(self.bright)
