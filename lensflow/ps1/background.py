@@ -207,16 +207,23 @@ def exact_median(values: NDArray[np.float32]) -> float:
 
     A sample tells between which values it lies, so that few need to be sorted: a tenth of the time of ``nanmedian``.
     """
+    total = values.size - np.count_nonzero(np.isnan(values))
+    if not total:
+        return float("nan")
     sample = values.ravel()[::SAMPLE]
     sample = np.sort(sample[~np.isnan(sample)])
-    low, high = (sample[int(part * len(sample))] if len(sample) else np.nan for part in (0.49, 0.51))
-    below = np.count_nonzero(values < low)
-    near = values[(values >= low) & (values <= high)]
-    total = values.size - np.count_nonzero(np.isnan(values))
-    ranks = np.array([(total - 1) // 2, total // 2]) - below
-    if total and not (ranks[0] >= 0 and ranks[1] < len(near)):  # the sample misleads, or there is none
-        near, ranks = values[~np.isnan(values)], ranks + below
-    return float(np.partition(near, ranks)[ranks].mean(dtype=np.float64)) if total else float("nan")
+    middle = np.array([(total - 1) // 2, total // 2])
+    for part in (0.0, 0.01):  # equal values, as many as there may be, are found without sorting any
+        low, high = (sample[int(place * len(sample))] if len(sample) else np.nan for place in (0.5 - part, 0.5 + part))
+        below, through = np.count_nonzero(values < low), np.count_nonzero(values <= high)
+        ranks = middle - below
+        if ranks[0] >= 0 and middle[1] < through:
+            if low == high:
+                return float(low)
+            near = values[(values >= low) & (values <= high)]
+            return float(np.partition(near, ranks)[ranks].mean(dtype=np.float64))
+    known = values[~np.isnan(values)]  # the sample misleads, or there is none
+    return float(np.partition(known, middle)[middle].mean(dtype=np.float64))
 
 
 def _without_stars(
