@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+STRIP = 128  # rows
 FARTHEST_HOME = 10  # px, a bright region without a segment so near stands alone
 PIXEL_STACK = 10_000_000  # pixels over the threshold at one time
 SUB_OBJECTS = 8192  # pieces of one segment while it is deblended; the 1024 of sep are few in the Milky Way
@@ -59,11 +60,16 @@ def closed(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     size
         Side of the square, px.
     """
-    grown = np.pad(mask, size - 1)
-    for operation in (np.logical_or, np.logical_and):
-        for axis in (0, 1):
-            grown = _over_windows(operation, grown, size, axis)
-    return grown
+    reach = size - 1
+    wide = np.pad(mask, reach)
+    result = np.empty_like(mask)
+    for row in range(0, len(mask), STRIP):  # what a strip needs stays in the cache
+        grown = wide[row : row + STRIP + 2 * reach]
+        for operation in (np.logical_or, np.logical_and):
+            for axis in (0, 1):
+                grown = _over_windows(operation, grown, size, axis)
+        result[row : row + STRIP] = grown
+    return result
 
 
 def _over_windows(operation: np.ufunc, values: NDArray[np.bool_], size: int, axis: int) -> NDArray[np.bool_]:

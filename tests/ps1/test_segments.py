@@ -34,6 +34,13 @@ def sky(seed: int = 0) -> NDArray[np.float32]:
 @given(mask=MASKS, size=st.integers(1, 22))
 @settings(deadline=None, max_examples=60)
 def test_closing_is_that_of_a_sky_without_border(mask: NDArray[np.bool_], size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segments, "STRIP", 7)
+        check_closing(mask, size)
+    check_closing(mask, size)
+
+
+def check_closing(mask: NDArray[np.bool_], size: int) -> None:
     wide = ndimage.binary_closing(np.pad(mask, 2 * size), structure=np.ones((size, size)))
     expected = wide[2 * size : -2 * size, 2 * size : -2 * size]
     np.testing.assert_array_equal(closed(mask, size), expected)
