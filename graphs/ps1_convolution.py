@@ -12,11 +12,10 @@ from lensflow.ps1.mosaic import projection_image
 from lensflow.ps1.options import Options, inputs
 from lensflow.ps1.outputs import projection_node, tree
 from lensflow.ps1.picture import before_after, picture
-from lensflow.ps1.removed import GROUP as REMOVED
-from lensflow.ps1.removed import removed_rows, removed_table
+from lensflow.ps1.removed import GROUP
 from lensflow.ps1.signature import takes
 from lensflow.ps1.simulate import simulate
-from lensflow.ps1.wholecells import clean_cells, cleaned_image, star_catalogue
+from lensflow.ps1.wholecells import cleaned_image, star_catalogue
 
 __all__ = ["DEMO", "before_after", "export", "graph", "inputs", "picture", "simulate"]
 
@@ -56,15 +55,12 @@ def graph(source: Path, **options: object) -> xr.DataTree:
 
 
 def _projection(plan: Plan, options: Options, stars: Delayed | None) -> dict[str, xr.Dataset]:
-    layout, rows = plan.layout, {}
     if options.whole_cells(plan):  # background, stars: a task a skycell, which blocks are stitched of
-        cells = clean_cells(layout, options.cleaning, stars)
-        rows = {} if stars is None else removed_rows(cells)
-        image = cleaned_image(layout, cells, uncertainty=options.uncertainty, origin=options.origin, beside=rows)
+        image, table = cleaned_image(plan.layout, options.cleaning, stars, origin=options.origin)
     else:  # linearised, combined, pasted by ownership: blocks read the rows that they need
-        image = projection_image(layout, origin=options.origin)
+        image, table = projection_image(plan.layout, origin=options.origin), None
     sigma, radius = options.sigma_px, options.radius_px
     blurred = convolve(image, sigma=sigma, radius=radius, nan=options.nan, min_coverage=options.min_coverage)
-    name = f"{layout.projection.number:04d}"
+    name = f"{plan.layout.projection.number:04d}"
     nodes = {name: projection_node(image, blurred, plan)}
-    return nodes | ({f"{name}/{REMOVED}": removed_table(rows, layout.projection.number)} if rows else {})
+    return nodes | ({} if table is None else {f"{name}/{GROUP}": table})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
     from numpy.typing import NDArray
 
-    from lensflow.ps1.ownership import Index
     from lensflow.ps1.tessellation import Skycell
 
 SLOTS = 4096  # rows a cell
@@ -46,52 +44,42 @@ _ABOUT: dict[str, dict[str, Any]] = {
 }
 
 
-def removed_rows(cells: Mapping[Index, Delayed]) -> dict[Index, Delayed]:
-    """Return a task for each cleaned cell that takes the rows of what was removed from it."""
-    take: Delayed = dask.delayed(attrgetter("removed"), pure=True, traverse=False)
-    return {index: take(cell) for index, cell in cells.items()}
-
-
-def removed_table(rows: Mapping[Index, Delayed], number: int) -> xr.Dataset:
+def removed_table(rows: Mapping[Skycell, Delayed]) -> xr.Dataset:
     """Return the table of a projection, lazily.
 
     Parameters
     ----------
     rows
         Of each cell.
-    number
-        Of the projection.
 
     Returns
     -------
     xr.Dataset
         source_id, ra, dec, x_px, y_px, tess_mag, segment_id and reason (cell, slot); count (cell).
     """
-    indices = sorted(rows)
-    slots = _stacked(rows, indices, _slots, (1, SLOTS), REMOVED)
+    slots = _stacked(rows, _slots, (1, SLOTS), REMOVED)
     fields = {
         _STORED.get(name, name): (("cell", "slot"), da.map_blocks(_field, slots, field=name, dtype=REMOVED[name]))
         for name in FIELDS
     }
-    count = _stacked(rows, indices, _count, (1,), np.dtype("i4"))
+    count = _stacked(rows, _count, (1,), np.dtype("i4"))
     table = xr.Dataset({**fields, "count": (("cell",), count)})
     for name, about in _ABOUT.items():
         fill = np.nan if table[name].dtype.kind == "f" else 0
         table[name].attrs = dict(about)
         table[name].encoding = {"chunks": (1, SLOTS)[: table[name].ndim], "fill_value": fill}
-    return table.assign_attrs(cells=[f"skycell.{number:04d}.0{y}{x}" for y, x in indices])
+    return table.assign_attrs(cells=[str(cell) for cell in sorted(rows)])
 
 
 def _stacked(
-    rows: Mapping[Index, Delayed],
-    indices: list[Index],
+    rows: Mapping[Skycell, Delayed],
     take: Callable[[NDArray[np.void]], NDArray[Any]],
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> da.Array:
     made = dask.delayed(take, pure=True, traverse=False)
     meta = np.empty((0,) * len(shape), dtype)
-    return da.concatenate([da.from_delayed(made(rows[index]), shape, meta=meta) for index in indices])
+    return da.concatenate([da.from_delayed(made(one), shape, meta=meta) for _, one in sorted(rows.items())])
 
 
 def _slots(rows: NDArray[np.void]) -> NDArray[np.void]:

@@ -33,7 +33,7 @@ from lensflow.ps1.removed import SLOTS
 from lensflow.ps1.simulate import simulate
 from lensflow.ps1.tessellation import Geometry, Skycell, sky_to_grid
 from lensflow.ps1.truth import Truth
-from lensflow.ps1.wholecells import clean_cells, cleaned_image, star_catalogue
+from lensflow.ps1.wholecells import cleaned_image, star_catalogue
 
 SCALE = 20
 LIMIT = 17.0  # TESS magnitude: the small sky has no brighter stars than it needs
@@ -60,8 +60,7 @@ def image(sky: Truth, cleaning: Cleaning | None = None, **words: Any) -> xr.Data
     layout = layout_of(sky, **words)
     if cleaning is None:
         return projection_image(layout, origin=True).compute(scheduler="sync")
-    cells = clean_cells(layout, cleaning, star_catalogue((sky.catalogue,), epoch=None))
-    lazy = cleaned_image(layout, cells, uncertainty=cleaning.uncertainty, origin=True, beside={})
+    lazy, _ = cleaned_image(layout, cleaning, star_catalogue((sky.catalogue,), epoch=None), origin=True)
     return lazy.compute(scheduler="sync")
 
 
@@ -148,10 +147,10 @@ def test_a_cell_is_read_and_cleaned_once(sky: Truth, columns: int | None, monkey
 def test_parts_for_later_blocks_are_cut_with_the_first(sky: Truth) -> None:
     """Nothing but the parts of a cell may keep the cell waiting for another block."""
     layout = layout_of(sky)
-    cells = clean_cells(layout, Cleaning("sep"))
-    lazy = cleaned_image(layout, cells, uncertainty=False, origin=False, beside={})
+    lazy, _ = cleaned_image(layout, Cleaning("sep"))
     graph = dict(lazy.flux.data.__dask_graph__())
-    keys = {cell.key for cell in cells.values()}
+    keys = {key for key in graph if isinstance(key, tuple) and key[0].startswith("clean_cell")}
+    assert len(keys) == 4
     users = [key for key in graph if keys & get_dependencies(graph, key)]
     names = {str(key).split("-", maxsplit=1)[0] for key in users}
     assert names == {"stitch_cleaned", "crop"}
