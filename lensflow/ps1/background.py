@@ -143,7 +143,9 @@ def clean_cell(
     cell = _combined(files, projection, recipe)
     if cleaning.background == "sep":
         try:
-            found = _segmented(cell, files, cleaning, closing=max(1, round(CLOSING / projection.geometry.scale)))
+            ids, count, bright = _segmented(
+                cell, files, cleaning, closing=max(1, round(CLOSING / projection.geometry.scale))
+            )
         except ExtractionFailed as error:
             if cleaning.on_sep_error == "fail":
                 raise BadInput(
@@ -151,8 +153,9 @@ def clean_cell(
                 ) from error
             events.note("background-failed", f"{files.cell} was left as it is: {error}", cell=str(files.cell))
         else:
-            np.copyto(cell.flux, 0, where=(found.ids == 0) & ~np.isnan(cell.flux))
+            np.copyto(cell.flux, 0, where=~((ids > 0) | bright | np.isnan(cell.flux)))
             if cleaning.stars == "gaia" and stars is not None:
+                found = with_bright(ids, count, bright)
                 removed = _without_stars(cell, found, files, projection, limit=cleaning.tmag_limit, stars=stars)
                 cell = replace(cell, removed=removed)
     return cell if cleaning.uncertainty else replace(cell, variance=None)
@@ -189,8 +192,10 @@ def _estimated(flux: NDArray[np.float32], files: CellFiles) -> NDArray[np.float3
     return np.where(there, np.float32(rms**2), np.float32(np.nan))
 
 
-def _segmented(cell: CleanCell, files: CellFiles, cleaning: Cleaning, *, closing: int) -> Segmentation:
-    """Return what each pixel belongs to."""
+def _segmented(
+    cell: CleanCell, files: CellFiles, cleaning: Cleaning, *, closing: int
+) -> tuple[NDArray[np.int32], int, NDArray[np.bool_]]:
+    """Return the segmentation map, the number of segments, and where the cell is bright."""
     if cell.variance is None:
         raise BadInput(f"{files.cell}: found no uncertainty, expected one for the background; a recipe must make it")
     sigma = np.sqrt(cell.variance, out=None if cleaning.uncertainty else cell.variance)
@@ -199,7 +204,7 @@ def _segmented(cell: CleanCell, files: CellFiles, cleaning: Cleaning, *, closing
         bright = closed(bright, closing)
     unseen = bright | ~(np.isfinite(cell.flux) & (sigma > 0))
     ids, count = find_segments(cell.flux, sigma, unseen, thresh=cleaning.thresh)
-    return with_bright(ids, count, bright)
+    return ids, count, bright
 
 
 def exact_median(values: NDArray[np.float32]) -> float:
