@@ -7,9 +7,9 @@ import xarray as xr
 
 from lensflow.ps1.blur import convolve
 from lensflow.ps1.export import export
-from lensflow.ps1.inventory import Plan, input_files
+from lensflow.ps1.inventory import Plan
 from lensflow.ps1.mosaic import projection_image
-from lensflow.ps1.options import Options
+from lensflow.ps1.options import Options, inputs
 from lensflow.ps1.outputs import projection_node, tree
 from lensflow.ps1.picture import before_after, picture
 from lensflow.ps1.simulate import simulate
@@ -41,6 +41,8 @@ def graph(
     edge: int | None = None,
     split: int | None = None,
     halo_cells: bool = True,
+    fill: Literal["nearest", "none"] = "nearest",
+    pad: int | None = None,
     columns_per_block: int | None = None,
     origin: bool = False,
     scale: int = 1,
@@ -54,7 +56,7 @@ def graph(
     projection
         Only this projection (487..2643); all by default.
     selection
-        Names of skycells, projections, a list (.csv) or sector/camera/ccd of TESS, in any order; all by default.
+        Names of skycells, projections, lists (.csv), sector/camera/ccd or images (.fits) of TESS CCDs; all by default.
     bands
         Bands to combine.
     weights
@@ -83,6 +85,10 @@ def graph(
         Pixels of 0.25" from the start of an overlap to the border of ownership; 240, the middle, by default.
     halo_cells
         Whether unselected cells next to selected ones serve beyond their edges.
+    fill
+        Where no cell of a projection reaches: the nearest other projection of the source that does, or nothing.
+    pad
+        Pixels of 0.25" beyond the selected cells that are filled, not less than the radius; 480 by default.
     columns_per_block
         Width of blocks in cells, if whole rows do not fit the memory; cells at a border are then read twice.
     origin
@@ -111,8 +117,3 @@ def _projection(plan: Plan, options: Options) -> xr.Dataset:
     sigma, radius = options.sigma_px, options.radius_px
     blurred = convolve(image, sigma=sigma, radius=radius, nan=options.nan, min_coverage=options.min_coverage)
     return projection_node(image, blurred, plan)
-
-
-def inputs(source: Path, **keywords: object) -> list[Path]:
-    """List every file that the graph would read with the same keywords, for fingerprints."""
-    return input_files(Options.from_keywords(**keywords).plan(source)[1])

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from lensflow.errors import BadOption
 from lensflow.ps1.bands import BANDS, WEIGHTS
+from lensflow.ps1.ccd import ccd_cells
 from lensflow.ps1.combine import Missing, Recipe
-from lensflow.ps1.inventory import Inventory, Plan, check_geometry, list_cells, plan_projections
+from lensflow.ps1.inventory import Inventory, Plan, check_geometry, input_files, list_cells, plan_projections
+from lensflow.ps1.neighbours import all_plans, with_sources
 from lensflow.ps1.tessellation import Geometry
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class Options:
     edge: int | None = None
     split: int | None = None
     halo_cells: bool = True
+    fill: Literal["nearest", "none"] = "nearest"
+    pad: int | None = None
     columns_per_block: int | None = None
     origin: bool = False
     scale: int = 1
@@ -57,6 +61,7 @@ class Options:
 
     def __post_init__(self) -> None:
         _choice("nan", self.nan, ("normalise", "zero"))
+        _choice("fill", self.fill, ("nearest", "none"))
         _choice("on_missing", self.on_missing, ("record", "fail"))
         if not 0 < self.min_coverage <= 1:
             raise BadOption(f"min_coverage: found {self.min_coverage}, expected more than 0 and at most 1")
@@ -69,6 +74,8 @@ class Options:
                 f"expected {least:g}..{WIDEST / self.scale:g} px"
             )
         check_geometry(self.geometry, edge=self.edge_px, split=self.split_px, radius=self.radius_px)
+        if self.pad_px < self.radius_px:
+            raise BadOption(f"pad: found {self.pad} px, expected {self.radius_px * self.scale} or more: the radius")
         _ = self.recipe  # its own checks
 
     @property
@@ -116,6 +123,11 @@ class Options:
         """Border of ownership inside an overlap in px of the source."""
         return self.geometry.split if self.split is None else round(self.split / self.scale)
 
+    @property
+    def pad_px(self) -> int:
+        """How far from the selected cells other projections fill in, in px of the source."""
+        return self.geometry.overlap if self.pad is None else round(self.pad / self.scale)
+
     def plan(self, source: Path) -> tuple[Inventory, list[Plan]]:
         """List the source and lay out its projections, reading names and at most one header a projection.
 
@@ -125,10 +137,11 @@ class Options:
             If the source is absent, empty, or contradicts the tessellation.
         """
         inventory = list_cells(source, geometry=self.geometry, bands=self.bands)
-        return plan_projections(
+        selection = tuple(name for item in self.selection for name in ccd_cells(item, self.geometry))
+        inventory, plans = plan_projections(
             inventory,
             self.recipe,
-            selection=self.selection,
+            selection=selection,
             projection=self.projection,
             halo_cells=self.halo_cells,
             edge=self.edge_px,
@@ -137,12 +150,20 @@ class Options:
             columns_per_block=self.columns_per_block,
             fail_on_missing=self.on_missing == "fail",
         )
+        if self.fill == "nearest":
+            plans = with_sources(plans, inventory, reach=self.pad_px)
+        return inventory, plans
 
     def record(self) -> dict[str, Any]:
         """Return the options as they go into attributes; the selection stands in cells, in order, beside them."""
         options = asdict(self)
         del options["selection"]
         return {**options, "weights": self.recipe.weights}
+
+
+def inputs(source: Path, **keywords: object) -> list[Path]:
+    """List every file that the graph would read with the same keywords, for fingerprints."""
+    return input_files(all_plans(Options.from_keywords(**keywords).plan(source)[1]))
 
 
 def _choice(name: str, found: str, choices: tuple[str, ...]) -> None:
