@@ -255,7 +255,7 @@ def _resample(source: Pixels, window: Rect, supply: Supply, pixels: Pixels, area
     """
     there = supply.mapped()
     between = Bilinear.at(there.x, there.y, origin=(window.y0, window.x0), width=window.shape[1])
-    angle = there.nearness**-3
+    angle = 1 / (there.nearness * there.nearness * there.nearness)  # a power is ten times as slow
     here = supply.rect.moved(-area.y0, -area.x0).slices
     into = ... if supply.chosen is None else supply.chosen
     pixels.flux[here][into] = between.of(source.flux) * angle
