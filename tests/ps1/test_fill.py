@@ -26,7 +26,7 @@ from lensflow.ps1.options import Options, inputs
 from lensflow.ps1.ownership import Coverage, uncovered
 from lensflow.ps1.simulate import simulate
 from lensflow.ps1.skymodel import Scene
-from lensflow.ps1.tessellation import FIRST, LAST, Geometry, Skycell, grid_to_sky, rings, sky_to_grid
+from lensflow.ps1.tessellation import FIRST, LAST, Geometry, Skycell, grid_to_sky, sky_to_grid
 from lensflow.ps1.truth import Sky, grid_of
 
 SCALE = 40
@@ -174,7 +174,7 @@ def test_c8_ragged_presence_on_both_sides(number: int, seed: int) -> None:
     check_against_brute(layout(number, some(1), geometry, sources=tuple(s for s in sources if s.cells)))
 
 
-@pytest.mark.parametrize("number", [ring.projcell for ring in rings()][:: len(rings()) // 6] + [LAST])
+@pytest.mark.parametrize("number", [487, 714, 1143, 1590, 2009, 2289, 2538, 2634, LAST])
 def test_at_the_true_size_all_is_filled_but_the_southern_rim_and_some_pixels_at_the_pole(number: int) -> None:
     geometry = Geometry()
     sources = tuple(layout(n, EVERY, geometry) for n in near(number, geometry))
