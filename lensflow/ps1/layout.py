@@ -63,6 +63,11 @@ class Layout:
         """Bounding rectangle of the selected data, in pixels of the projection."""
         return bounding(self.selected_rects())
 
+    @property
+    def read(self) -> tuple[CellFiles, ...]:
+        """All cells that are read: of the projection, and of those that fill in."""
+        return (*self.cells, *(files for other in self.sources for files in other.cells))
+
     def selected_rects(self) -> list[Rect]:
         """Return the data rectangles of the selected cells, in pixels of the projection."""
         chosen = set(self.selected)

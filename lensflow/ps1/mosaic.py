@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask.array as da
@@ -132,9 +133,9 @@ def projection_image(layout: Layout, *, origin: bool = False) -> xr.Dataset:
     # the blocks are tuples, picked apart below: what is read is read once for all of them; the type of their
     # array has a field for each, so that a plan of memory knows how large they are
     packed = np.dtype(list(names.items()))
-    blocks = da.map_blocks(
-        stitch, layout, origin=origin, chunks=layout.padded_chunks, dtype=packed, meta=np.empty((0, 0), packed)
-    )
+    # bound, not passed: Dask would look for arrays in every field of every cell
+    make = partial(stitch, layout, origin=origin)
+    blocks = da.map_blocks(make, chunks=layout.padded_chunks, dtype=packed, meta=np.empty((0, 0), packed))
     area = layout.box.grown(layout.pad)
     coords = {
         "y": np.arange(area.y0, area.y1, dtype=np.int32),

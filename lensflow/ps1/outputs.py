@@ -118,8 +118,7 @@ def _node_attrs(plan: Plan) -> dict[str, Any]:
     layout, recipe = plan.layout, plan.layout.recipe
     chosen = set(layout.selected)
     used = {
-        str(files.cell): "".join(band for band in recipe.bands if files.band(band) is not None)
-        for files in layout.cells
+        str(files.cell): "".join(band for band in recipe.bands if files.band(band) is not None) for files in layout.read
     }
     attrs: dict[str, Any] = {
         "projection": layout.projection.number,
@@ -133,7 +132,7 @@ def _node_attrs(plan: Plan) -> dict[str, Any]:
         "fill_cells": [str(files.cell) for other in layout.sources for files in other.cells],
         "wcs": layout.projection.wcs_keys(origin=(layout.box.y0, layout.box.x0), crval=layout.crval),
     }
-    without_mask = [f"{files.cell}.{one.band}" for files in layout.cells for one in files.bands if one.mask is None]
+    without_mask = [f"{files.cell}.{one.band}" for files in layout.read for one in files.bands if one.mask is None]
     if without_mask:
         attrs["without_mask"] = without_mask
     return attrs

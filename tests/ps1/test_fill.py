@@ -11,6 +11,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 import lensflow as lf
 from lensflow import events
@@ -391,6 +392,56 @@ def test_c6_c15_stars_in_the_halo_stand_where_the_wcs_says(number: int, side: st
         centre = float((stamp.flux * stamp.x).sum()) / total, float((stamp.flux * stamp.y).sum()) / total
         assert np.hypot(centre[0] - star.gx, centre[1] - star.gy) < 0.05
         assert total == pytest.approx(float(truth[y - 6 : y + 7, x - 6 : x + 7].sum()), rel=0.01)
+
+
+def test_c21_beside_filled_pixels_the_convolution_is_that_of_the_truth_to_2_percent(tmp_path: Path) -> None:
+    scale, cell = 20, ((9, 9),)
+    there = names(2619, around(cell)) + serving(2619, cell, scale)
+    words = {"stars": 150, "galaxies": 30, "noise": False, "defects": False, "quantise": False, "weights": False}
+    sky = simulate(tmp_path, there, scale=scale, bands=("r",), format="zarr", seed=2, **words)  # type: ignore[arg-type]
+    tree = GRAPH(sky.source, **{**WORDS, "scale": scale}, selection=names(2619, cell))
+    found = tree["2619"].to_dataset().compute(scheduler="sync")
+    geometry = Geometry(scale)
+    margin = geometry.radius
+    window = tuple((int(axis[0]) - margin, int(axis[-1]) + 1 + margin) for axis in (found.y, found.x))
+    truth = sky.sky.flux(grid_of(geometry, 2619), window, "r")  # type: ignore[arg-type]
+    blurred = gaussian_filter(truth.astype(np.float64), 60 / scale, mode="constant", radius=margin)
+    expected = blurred[margin:-margin, margin:-margin]
+    off = np.abs(found.flux.to_numpy() - expected)
+    assert off[: -2 * margin, : -2 * margin].max() < 2e-6 * expected.max()  # farther than R from what is filled
+    rim = np.ones(off.shape, bool)
+    rim[:-margin, :-margin] = False
+    assert off[rim].max() < 0.02 * expected[rim].max()
+    bare = GRAPH(sky.source, **{**WORDS, "scale": scale}, selection=names(2619, cell), fill="none")
+    bare = bare["2619"].to_dataset().compute(scheduler="sync")
+    assert np.nanmax(np.abs(bare.flux.to_numpy() - expected)[rim]) > 0.05 * expected[rim].max()
+
+
+def test_pad_is_how_far_from_the_selection_gaps_are_filled(constant: tuple[int, Path]) -> None:
+    number, source = constant
+    grid = Geometry(SCALE).projection(number)
+    near_row = slice(grid.cell_origin(9, 0)[0] + 100, grid.cell_origin(9, 0)[0] + 110)
+    for pad, reach in ((480, 12), (800, 20)):
+        one, found = image(source, selection=names(number, CORNERS), pad=pad, halo_cells=False)
+        assert one.reach == reach
+        assert not (found.origin.sel(y=near_row) == 2).any()
+        top = found.origin.sel(y=grid.shape[0])  # just above the grid, beside the left corner
+        filled = np.flatnonzero(top.sel(x=slice(0, grid.shape[1] // 2)) == 3)
+        assert filled.max() == grid.width + reach - 1
+    with_halo, _ = image(source, selection=names(number, CORNERS))
+    assert with_halo.reach == Geometry(SCALE).overlap
+
+
+def test_a_band_that_a_serving_cell_lacks_is_recorded(tmp_path: Path) -> None:
+    cells = (*names(2180, ((9, 9),)), *serving(2180, ((9, 9),)))
+    words = {"mode": "constant", "bands": ("r", "i"), "weights": False, "format": "zarr", "drop": (f"{cells[1]}.i",)}
+    source = simulate(tmp_path, cells, scale=SCALE, **words).source  # type: ignore[arg-type]
+    with events.collect() as notes:
+        made = GRAPH(source, scale=SCALE, bands=("r", "i"), selection=cells)
+    assert [(note.kind, note.fields["cell"]) for note in notes] == [("missing-band", cells[1])]
+    attrs = made["2180"].attrs
+    assert attrs["fill_cells"] == list(cells[1:])
+    assert attrs["bands_used"] == {cells[0]: "ri", cells[1]: "r", **dict.fromkeys(cells[2:], "ri")}
 
 
 def test_a_hole_of_the_source_stays_a_hole_and_bits_are_those_of_the_nearest_pixel() -> None:
