@@ -87,7 +87,7 @@ def test_nearness_gives_the_ratio_of_solid_angles() -> None:
         """Area on the other grid of a pixel of this one, by its corners."""
         corners = [mapped(x + dx, y + dy) for dx, dy in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))]
         u, v = np.array([c.x for c in corners]), np.array([c.y for c in corners])
-        return abs((u * np.roll(v, -1, 0) - v * np.roll(u, -1, 0)).sum(axis=0)) / 2
+        return np.asarray(abs((u * np.roll(v, -1, 0) - v * np.roll(u, -1, 0)).sum(axis=0)) / 2)
 
     between = Homography.between(here, there)
     np.testing.assert_allclose(between(x, y).nearness ** -3, solid_angle(between), rtol=1e-5)

@@ -1,5 +1,6 @@
 """Filling from other projections: who supplies a pixel, with what, and what stays as it is."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def brute(one: Layout) -> dict[str, NDArray[Any]]:
     return {"y": y, "x": x, "supplier": supplier, "u": u, "v": v}
 
 
-def ramps(axis: int, asked: list[Rect]) -> Any:
+def ramps(axis: int, asked: list[Rect]) -> Callable[[Layout, Rect], Pixels]:
     """Make sources whose flux is X or Y of their grid, and whose mask is their number."""
 
     def read(source: Layout, area: Rect) -> Pixels:
