@@ -10,9 +10,9 @@ import numpy as np
 
 from lensflow import events
 from lensflow.errors import BadInput
-from lensflow.ps1.fill import homographies, source_rects, tiles
 from lensflow.ps1.inventory import Plan, _check_bands, _tangent_point
 from lensflow.ps1.layout import Layout
+from lensflow.ps1.suppliers import extents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lensflow.ps1.cells import CellFiles
     from lensflow.ps1.inventory import Inventory
+    from lensflow.ps1.ownership import Index
     from lensflow.ps1.tessellation import Projection
 
 
@@ -108,26 +109,12 @@ def _direction(grid: Projection) -> NDArray[np.float64]:
 def _with_sources(layout: Layout, near: Sequence[Layout], reach: int) -> Layout:
     """Keep of the projections near a layout the cells from which some pixel may come."""
     layout = replace(layout, reach=reach, sources=tuple(near))
-    maps = homographies(layout)
-    needed: dict[int, list[NDArray[np.int64]]] = {}
-    for tile in tiles(layout, layout.box.grown(layout.pad), maps):
-        for place in tile.suppliers:
-            needed.setdefault(place, []).append(np.array(tile.rect))
+    needed: dict[int, set[Index]] = {}
+    for place, index in extents(layout, layout.box.grown(layout.pad)):
+        needed.setdefault(place, set()).add(index)
     sources = []
-    for place, rects in sorted(needed.items()):
-        source = near[place]
-        used = _meeting(source, source_rects(np.stack(rects), maps[place])[0])
-        _check_bands(used, source.recipe)
-        sources.append(replace(source, cells=used))
+    for place, indices in sorted(needed.items()):
+        used = tuple(files for files in near[place].cells if (files.cell.y, files.cell.x) in indices)
+        _check_bands(used, near[place].recipe)
+        sources.append(replace(near[place], cells=used))
     return replace(layout, sources=tuple(sources))
-
-
-def _meeting(source: Layout, rects: NDArray[np.int64]) -> tuple[CellFiles, ...]:
-    """Return the cells with usable pixels in any of some rectangles (n, 4)."""
-    y0, x0, y1, x1 = rects.T
-    return tuple(
-        files
-        for files in source.cells
-        for one in (source.usable[files.cell.y, files.cell.x],)
-        if ((y0 < one.y1) & (y1 > one.y0) & (x0 < one.x1) & (x1 > one.x0)).any()
-    )

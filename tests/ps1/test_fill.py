@@ -28,6 +28,7 @@ from lensflow.ps1.options import Options, inputs
 from lensflow.ps1.ownership import Coverage, uncovered
 from lensflow.ps1.simulate import simulate
 from lensflow.ps1.skymodel import Scene
+from lensflow.ps1.suppliers import extents, homographies, tiles
 from lensflow.ps1.tessellation import FIRST, LAST, Geometry, Skycell, grid_to_sky, sky_to_grid
 from lensflow.ps1.truth import Sky, grid_of
 
@@ -181,10 +182,10 @@ def test_at_the_true_size_all_is_filled_but_the_southern_rim_and_some_pixels_at_
     geometry = Geometry()
     sources = tuple(layout(n, EVERY, geometry) for n in near(number, geometry))
     one = layout(number, EVERY, geometry, sources=sources)
-    area, maps = one.box.grown(one.pad), fill_module.homographies(one)
+    area, maps = one.box.grown(one.pad), homographies(one)
     wanted = sum(int(np.prod(rect.shape)) for rect in one.unowned(area))
     found = 0
-    for tile in fill_module.tiles(one, area, maps):
+    for tile in tiles(one, area, maps):
         whole = int(np.prod(tile.rect.shape))
         found += whole if tile.whole else sum(int(s.supplied.sum()) for _, s in fill_module._supplies(one, tile, maps))
     missing = 1 - found / wanted
@@ -229,8 +230,8 @@ def test_no_more_than_a_window_of_a_source_is_asked_for_and_little_twice() -> No
         one = layout(number, EVERY, geometry, sources=sources)
         area, asked = one.block(block), []
         supplies: dict[int, list[Any]] = {}
-        maps = fill_module.homographies(one)
-        for tile in fill_module.tiles(one, area, maps):
+        maps = homographies(one)
+        for tile in tiles(one, area, maps):
             for place, supply in fill_module._supplies(one, tile, maps):
                 supplies.setdefault(place, []).append(supply)
         for wanted in supplies.values():
@@ -243,6 +244,32 @@ def test_no_more_than_a_window_of_a_source_is_asked_for_and_little_twice() -> No
         assert max(pixels) <= fill_module.WINDOW
         filled = sum(int(s.supplied.sum()) for wanted in supplies.values() for s in wanted)
         assert sum(pixels) < 8 * filled
+
+
+def test_extents_hold_what_is_read_of_the_cells_of_sources() -> None:
+    geometry = Geometry(SCALE)
+    sources = tuple(layout(n, EVERY, geometry) for n in near(2619, geometry))
+    one = layout(2619, EVERY, geometry, sources=sources, columns_per_block=2)
+    area = one.block((9, 0))
+    bounds = extents(one, area)
+    whole, held = blank(area), blank(area)
+
+    def read(source: Layout, window: Rect) -> Pixels:
+        pixels = ramps(0, [])(source, window)
+        place, inside = sources.index(source), np.zeros(window.shape, bool)
+        for index, regions in source.owned(window).items():
+            for region in regions:
+                kept = region.common(bounds.get((place, index), Rect(0, 0, 0, 0)))
+                if not kept.empty:
+                    inside[kept.moved(-window.y0, -window.x0).slices] = True
+        pixels.flux[~inside] = np.nan
+        return pixels
+
+    fill(one, area, whole, read=ramps(0, []))
+    fill(one, area, held, read=read)
+    assert np.isfinite(whole.flux).any()
+    np.testing.assert_array_equal(held.flux, whole.flux)
+    assert extents(one, one.block((5, 2))) == {}
 
 
 def test_a_block_with_nothing_to_fill_asks_for_nothing() -> None:
@@ -263,7 +290,7 @@ def test_a_block_with_nothing_to_fill_asks_for_nothing() -> None:
 
 
 def serving(number: int, selected: tuple[tuple[int, int], ...], scale: int = SCALE) -> tuple[str, ...]:
-    """The cells of other projections that own a pixel round some cells whose neighbours are all there."""
+    """The cells of other projections that own a pixel needed round some cells whose neighbours are all there."""
     geometry = Geometry(scale)
     sources = tuple(layout(n, EVERY, geometry) for n in near(number, geometry))
     whole = layout(number, EVERY, geometry, sources=sources)
@@ -275,8 +302,8 @@ def serving(number: int, selected: tuple[tuple[int, int], ...], scale: int = SCA
         for i in (0, 1):
             for j in (0, 1):
                 y, x = np.floor(found["v"][mine]) + i, np.floor(found["u"][mine]) + j
-                for (cy, cx), r in other.usable.items():
-                    if ((y >= r.y0) & (y < r.y1) & (x >= r.x0) & (x < r.x1)).any():
+                for (cy, cx), regions in other.owned(Rect(0, 0, *other.projection.shape)).items():
+                    if any(((y >= r.y0) & (y < r.y1) & (x >= r.x0) & (x < r.x1)).any() for r in regions):
                         names.add(str(Skycell(other.projection.number, cy, cx)))
     return tuple(sorted(names))
 
