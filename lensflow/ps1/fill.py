@@ -135,14 +135,14 @@ def _windows(supplies: list[Supply]) -> Iterator[tuple[Rect, list[Supply]]]:
 
 def _apart(supplies: list[Supply], axis: int) -> list[list[Supply]]:
     """Split where a row or column of the projection is not needed at all."""
-    parts: list[list[Supply]] = []
-    end = 0
-    for supply in sorted(supplies, key=lambda supply: supply.source[axis]):
-        if parts and supply.source[axis] <= end:
-            parts[-1].append(supply)
-        else:
-            parts.append([supply])
-        end = max(end, supply.source[axis + 2]) if len(parts[-1]) > 1 else supply.source[axis + 2]
+    ordered = sorted(supplies, key=lambda supply: supply.source[axis])
+    parts: list[list[Supply]] = [[]]
+    end = ordered[0].source[axis]
+    for supply in ordered:
+        if supply.source[axis] > end:
+            parts.append([])
+        parts[-1].append(supply)
+        end = max(end, supply.source[axis + 2])
     return parts
 
 
