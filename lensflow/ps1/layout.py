@@ -64,7 +64,7 @@ class Layout:
         return bounding(self.selected_rects())
 
     @property
-    def read(self) -> tuple[CellFiles, ...]:
+    def cells_read(self) -> tuple[CellFiles, ...]:
         """All cells that are read: of the projection, and of those that fill in."""
         return (*self.cells, *(files for other in self.sources for files in other.cells))
 

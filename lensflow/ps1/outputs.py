@@ -118,7 +118,8 @@ def _node_attrs(plan: Plan) -> dict[str, Any]:
     layout, recipe = plan.layout, plan.layout.recipe
     chosen = set(layout.selected)
     used = {
-        str(files.cell): "".join(band for band in recipe.bands if files.band(band) is not None) for files in layout.read
+        str(files.cell): "".join(band for band in recipe.bands if files.band(band) is not None)
+        for files in layout.cells_read
     }
     attrs: dict[str, Any] = {
         "projection": layout.projection.number,
@@ -132,7 +133,9 @@ def _node_attrs(plan: Plan) -> dict[str, Any]:
         "fill_cells": [str(files.cell) for other in layout.sources for files in other.cells],
         "wcs": layout.projection.wcs_keys(origin=(layout.box.y0, layout.box.x0), crval=layout.crval),
     }
-    without_mask = [f"{files.cell}.{one.band}" for files in layout.read for one in files.bands if one.mask is None]
+    without_mask = [
+        f"{files.cell}.{one.band}" for files in layout.cells_read for one in files.bands if one.mask is None
+    ]
     if without_mask:
         attrs["without_mask"] = without_mask
     return attrs
@@ -167,15 +170,16 @@ def _note_what_is_missing(inventory: Inventory, plans: Sequence[Plan]) -> None:
         for cell in plan.missing:
             message = f"{cell} is selected and has no files: a hole in the image of its projection"
             events.note("missing-cell", message, cell=str(cell))
-        for files in plan.layout.cells:
-            for band in plan.layout.recipe.bands:
-                found = files.band(band)
-                if found is None:
-                    message = f"{files.cell} has no band {band}: made of the others"
-                    events.note("missing-band", message, cell=str(files.cell), band=band)
-                elif masked and found.mask is None:
-                    message = f"{files.cell} has no mask of band {band}, though others have: taken as without a bit"
-                    events.note("missing-mask", message, cell=str(files.cell), band=band)
+    # a cell may serve several projections
+    for files in {files.cell: files for plan in plans for files in plan.layout.cells_read}.values():
+        for band in plans[0].layout.recipe.bands:
+            found = files.band(band)
+            if found is None:
+                message = f"{files.cell} has no band {band}: made of the others"
+                events.note("missing-band", message, cell=str(files.cell), band=band)
+            elif masked and found.mask is None:
+                message = f"{files.cell} has no mask of band {band}, though others have: taken as without a bit"
+                events.note("missing-mask", message, cell=str(files.cell), band=band)
     for cell in inventory.absent:
         events.note("missing-cell", f"{cell} is selected and its projection has no files", cell=str(cell))
     for name in inventory.ignored:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ import lensflow as lf
 from lensflow import events
 from lensflow.errors import BadInput, BadOption
 from lensflow.ps1 import fill as fill_module
+from lensflow.ps1.blur import convolve
 from lensflow.ps1.cells import BandFiles, CellFiles, Rect
 from lensflow.ps1.combine import Combination, Recipe
 from lensflow.ps1.fill import fill
@@ -284,6 +286,17 @@ def test_a_block_with_nothing_to_fill_asks_for_nothing() -> None:
     area = one.block((0, 4))
     assert fill(one, area, blank(area), read=ramps(0, asked))
     assert asked
+
+
+def test_the_graph_of_a_ccd_is_small() -> None:
+    geometry = Geometry()
+    sources = tuple(layout(n, EVERY, geometry) for n in near(2180, geometry))
+    one = layout(2180, EVERY, geometry, sources=sources, columns_per_block=1)
+    made = projection_image(one, origin=True)
+    blurred = convolve(made, sigma=60.0, radius=geometry.radius, nan="normalise", min_coverage=0.2)
+    tasks = len(set(dict(blurred.__dask_graph__())) | set(dict(made.__dask_graph__())))  # type: ignore[arg-type]
+    assert 20 * tasks < 100_000  # whole projections, of 15-23
+    assert len(cloudpickle.dumps(one)) < 500_000  # it travels with every block
 
 
 # pixels of files
