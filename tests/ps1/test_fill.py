@@ -294,7 +294,7 @@ def test_the_graph_of_a_ccd_is_small() -> None:
     one = layout(2180, EVERY, geometry, sources=sources, columns_per_block=1)
     made = projection_image(one, origin=True)
     blurred = convolve(made, sigma=60.0, radius=geometry.radius, nan="normalise", min_coverage=0.2)
-    tasks = len(set(dict(blurred.__dask_graph__())) | set(dict(made.__dask_graph__())))  # type: ignore[arg-type]
+    tasks = len(set(dict(blurred.__dask_graph__())) | set(dict(made.__dask_graph__())))
     assert 20 * tasks < 100_000  # whole projections, of 15-23
     assert len(cloudpickle.dumps(one)) < 500_000  # it travels with every block
 
