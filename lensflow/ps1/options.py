@@ -10,9 +10,11 @@ from typing import Any, Literal, Self
 from lensflow.errors import BadOption
 from lensflow.ps1.background import Cleaning
 from lensflow.ps1.bands import BANDS, WEIGHTS
+from lensflow.ps1.ccd import ccd_cells
 from lensflow.ps1.combine import Missing, Recipe
 from lensflow.ps1.gaia import check_columns, find_catalogues
 from lensflow.ps1.inventory import Inventory, Plan, check_geometry, input_files, list_cells, plan_projections
+from lensflow.ps1.neighbours import all_plans, with_sources
 from lensflow.ps1.tessellation import Geometry
 
 NARROWEST, WIDEST = 1.0, 200.0  # px, sigma that the kernel is made for
@@ -28,7 +30,7 @@ class Options:
     projection
         Only this projection (487..2643); all by default.
     selection
-        Names of skycells, projections, a list (.csv) or sector/camera/ccd of TESS, in any order; all by default.
+        Names of skycells, projections, lists (.csv), sector/camera/ccd or images (.fits) of TESS CCDs; all by default.
     bands
         Bands to combine.
     weights
@@ -75,6 +77,10 @@ class Options:
         Pixels of 0.25" from the start of an overlap to the border of ownership; 240, the middle, by default.
     halo_cells
         Whether unselected cells next to selected ones serve beyond their edges.
+    fill
+        Where no cell of a projection reaches: the nearest other projection of the source that does, or nothing.
+    pad
+        Pixels of 0.25" beyond the selected cells that are filled, not less than the radius; 480 by default.
     columns_per_block
         Width of blocks in cells, if whole rows do not fit the memory; cells at a border are then read twice.
     origin
@@ -113,6 +119,8 @@ class Options:
     edge: int | None = None
     split: int | None = None
     halo_cells: bool = True
+    fill: Literal["nearest", "none"] = "nearest"
+    pad: int | None = None
     columns_per_block: int | None = None
     origin: bool = False
     scale: int = 1
@@ -131,6 +139,7 @@ class Options:
 
     def __post_init__(self) -> None:
         _choice("nan", self.nan, ("normalise", "zero"))
+        _choice("fill", self.fill, ("nearest", "none"))
         _choice("on_missing", self.on_missing, ("record", "fail"))
         _choice("uncertainty_missing", self.uncertainty_missing, ("fail", "estimate"))
         if not 0 < self.min_coverage <= 1:
@@ -144,6 +153,8 @@ class Options:
                 f"expected {least:g}..{WIDEST / self.scale:g} px"
             )
         check_geometry(self.geometry, edge=self.edge_px, split=self.split_px, radius=self.radius_px)
+        if self.pad_px < self.radius_px:
+            raise BadOption(f"pad: found {self.pad} px, expected {self.radius_px * self.scale} or more: the radius")
         if self.epoch is not None and not 1900 <= self.epoch <= 2100:
             raise BadOption(f"epoch: found {self.epoch}, expected a Julian year such as 2012")
         _ = self.recipe, self.cleaning  # their own checks
@@ -186,7 +197,7 @@ class Options:
 
     def whole_cells(self, plan: Plan) -> bool:
         """Whether the skycells of a projection are worked on as a whole; if not, blocks read the rows they need."""
-        without = any(one.weight is None for files in plan.layout.cells for one in files.bands)
+        without = any(one.weight is None for files in plan.layout.cells_read for one in files.bands)
         return self.background == "sep" or (self.uncertainty and without)
 
     @property
@@ -211,6 +222,11 @@ class Options:
         """Border of ownership inside an overlap in px of the source."""
         return self.geometry.split if self.split is None else round(self.split / self.scale)
 
+    @property
+    def pad_px(self) -> int:
+        """How far from the selected cells other projections fill in, in px of the source."""
+        return self.geometry.overlap if self.pad is None else round(self.pad / self.scale)
+
     def plan(self, source: Path) -> tuple[Inventory, list[Plan]]:
         """List the source and lay out its projections, reading names and at most one header a projection.
 
@@ -221,12 +237,13 @@ class Options:
         """
         inventory = list_cells(source, geometry=self.geometry, bands=self.bands)
         recipe = self.recipe
+        selection = tuple(name for item in self.selection for name in ccd_cells(item, self.geometry))
         # weights that are missing are an error of the plan only if they cannot be estimated
         strict = self.uncertainty_missing == "fail"
         inventory, plans = plan_projections(
             inventory,
             recipe if strict else replace(recipe, uncertainty=False),
-            selection=self.selection,
+            selection=selection,
             projection=self.projection,
             halo_cells=self.halo_cells,
             edge=self.edge_px,
@@ -235,7 +252,9 @@ class Options:
             columns_per_block=self.columns_per_block,
             fail_on_missing=self.on_missing == "fail",
         )
-        return inventory, [replace(plan, layout=replace(plan.layout, recipe=recipe)) for plan in plans]
+        if self.fill == "nearest":
+            plans = with_sources(plans, inventory, reach=self.pad_px)
+        return inventory, [replace(plan, layout=plan.layout.combining(recipe)) for plan in plans]
 
     def catalogues(self, source: Path) -> tuple[Path, ...]:
         """Find the catalogues of stars, none if stars stay, and look at their columns.
@@ -264,7 +283,7 @@ class Options:
 def inputs(source: Path, **keywords: object) -> list[Path]:
     """List every file that the graph would read with the same keywords, for fingerprints."""
     options = Options.from_keywords(**keywords)
-    return [*input_files(options.plan(source)[1]), *options.catalogues(source)]
+    return [*input_files(all_plans(options.plan(source)[1])), *options.catalogues(source)]
 
 
 def _choice(name: str, found: str, choices: tuple[str, ...]) -> None:

@@ -12,14 +12,16 @@ import numpy as np
 from dask.base import tokenize
 
 from lensflow.ps1.background import CleanCell, clean_cell
-from lensflow.ps1.cells import bounding
+from lensflow.ps1.cells import Rect, bounding
+from lensflow.ps1.fill import fill
 from lensflow.ps1.gaia import read_stars
-from lensflow.ps1.mosaic import note_tangents, unpacked
+from lensflow.ps1.mosaic import Pixels, note_tangents, origins, unpacked
 from lensflow.ps1.removed import removed_table
+from lensflow.ps1.suppliers import extents as supplied
 from lensflow.ps1.tessellation import Skycell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import xarray as xr
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lensflow.ps1.background import Cleaning
-    from lensflow.ps1.cells import Rect
-    from lensflow.ps1.mosaic import Layout
+    from lensflow.ps1.layout import Layout
 
 Place = tuple[int, ...]  # of a block
 
@@ -48,7 +49,7 @@ def cleaned_image(
     layout
         What to stitch.
     cleaning
-        What is done to each cell, those of the halo alike.
+        What is done to each cell, those of the halo and of other projections alike.
     stars
         The catalogue, for ``stars="gaia"``.
     origin
@@ -62,15 +63,17 @@ def cleaned_image(
     Notes
     -----
     A cell is kept until all that is made of it is made. So what later blocks need, and the rows, are taken together
-    with the first block: a few rows of pixels outlive it, not the whole cell.
+    with the first block: a few rows of pixels outlive it, not the whole cell. For the same reason a cell that fills
+    another projection is cleaned once for each of the two.
     """
     names = {"flux": "f4", "mask": "u2", "variance": "f4", "origin": "u1"}
     wanted = {"flux": True, "mask": True, "variance": cleaning.uncertainty, "origin": origin}
     packed = np.dtype([(name, kind) for name, kind in names.items() if wanted[name]])
     extents = _extents(layout)
     cells = _cells(layout, {cell for needed in extents.values() for cell in needed}, cleaning, stars)
+    own = [cell for cell in cells if cell.projection == layout.projection.number]
     take: Delayed = dask.delayed(attrgetter("removed"), pure=True, traverse=False)
-    rows = {cell: take(cells[cell]) for cell in cells} if stars is not None else {}
+    rows = {cell: take(cells[cell]) for cell in own} if stars is not None else {}
     blocks = np.empty([len(lengths) for lengths in layout.padded_chunks], object)
     kept: dict[tuple[Place, Skycell], Delayed] = {}
     met: set[Skycell] = set()
@@ -93,20 +96,21 @@ def _cells(layout: Layout, needed: set[Skycell], cleaning: Cleaning, stars: Dela
     fields = [("flux", "f4"), ("mask", "u2"), *([("variance", "f4")] if cleaning.uncertainty else [])]
     packed = np.dtype(fields)  # a task makes several arrays: a plan of memory reads their size from the type
     tasks = {}
-    for files in layout.cells:
-        if files.cell not in needed:
-            continue
-        # bound, not passed: Dask would look for arrays in every field
-        clean = partial(clean_cell, files, layout.projection, layout.recipe, cleaning)
-        cell = da.map_blocks(
-            clean,
-            stars,
-            chunks=tuple((size,) for size in files.rect.shape),
-            dtype=packed,
-            meta=np.empty((0, 0), packed),
-            name=f"clean_cell-{tokenize(clean, stars)}",
-        )
-        tasks[files.cell] = cell.to_delayed().item()
+    for source in (layout, *layout.sources):
+        for files in source.cells:
+            if files.cell not in needed:
+                continue
+            # bound, not passed: Dask would look for arrays in every field
+            clean = partial(clean_cell, files, source.projection, source.recipe, cleaning)
+            cell = da.map_blocks(
+                clean,
+                stars,
+                chunks=tuple((size,) for size in files.rect.shape),
+                dtype=packed,
+                meta=np.empty((0, 0), packed),
+                name=f"clean_cell-{tokenize(clean, stars, layout.projection.number)}",
+            )
+            tasks[files.cell] = cell.to_delayed().item()
     return tasks
 
 
@@ -119,6 +123,10 @@ def _extents(layout: Layout) -> dict[Place, dict[Skycell, Rect]]:
         for index, regions in layout.owned(area).items():
             y0, x0 = layout.projection.cell_origin(*index)
             needed[Skycell(number, *index)] = bounding(regions).moved(-y0, -x0)
+        for (at, index), rect in supplied(layout, area).items():
+            source = layout.sources[at].projection
+            y0, x0 = source.cell_origin(*index)
+            needed[Skycell(source.number, *index)] = rect.moved(-y0, -x0)
     return found
 
 
@@ -136,7 +144,7 @@ def stitch_cleaned(
     origin: bool,
     uncertainty: bool,
 ) -> tuple[NDArray[Any], ...]:
-    """Paste cleaned cells, or parts of them, into one block of the image.
+    """Paste cleaned cells, or parts of them, into one block of the image, and fill what they leave.
 
     Returns
     -------
@@ -144,23 +152,35 @@ def stitch_cleaned(
         flux (f4), mask (u2), variance (f4) and origin (u1) if asked for.
     """
     area = layout.block(place)
-    flux = np.full(area.shape, np.nan, np.float32)
-    mask = np.zeros(area.shape, np.uint16)
-    variance = np.full(area.shape, np.nan, np.float32) if uncertainty else None
-    source = np.zeros(area.shape, np.uint8) if origin else None
     held = dict(zip(cells, parts, strict=True))
+    read = partial(cleaned_pixels, held=held, uncertainty=uncertainty)
+    pixels = read(layout, area)
+    filled = fill(layout, area, pixels, read=read)
+    arrays = [array for array in pixels if array is not None]
+    return (*arrays, origins(layout, area, filled)) if origin else tuple(arrays)
+
+
+def cleaned_pixels(layout: Layout, area: Rect, *, held: Mapping[Skycell, CleanCell], uncertainty: bool) -> Pixels:
+    """Paste what the cells of a projection own of an area, as far as it is held."""
+    pixels = Pixels(
+        np.full(area.shape, np.nan, np.float32),
+        np.zeros(area.shape, np.uint16),
+        np.full(area.shape, np.nan, np.float32) if uncertainty else None,
+    )
     files = {(one.cell.y, one.cell.x): one for one in layout.cells}
     for index, regions in layout.owned(area).items():
-        cell = files[index].cell
-        part = held[cell]
+        part = held.get(files[index].cell)
+        if part is None:
+            continue  # nothing that is asked for lies on it
         y0, x0 = layout.projection.cell_origin(*index)
         for region in regions:
-            here = region.moved(-area.y0, -area.x0).slices
-            there = region.moved(-y0 - part.rect.y0, -x0 - part.rect.x0).slices
-            flux[here], mask[here] = part.flux[there], part.mask[there]
-            if variance is not None and part.variance is not None:
-                variance[here] = part.variance[there]
-            if source is not None:
-                source[here] = 1 if cell in layout.selected else 2
+            inside = region.moved(-y0, -x0).common(part.rect)
+            if inside.empty:
+                continue
+            here = inside.moved(y0 - area.y0, x0 - area.x0).slices
+            there = inside.moved(-part.rect.y0, -part.rect.x0).slices
+            for pasted, values in zip(pixels, (part.flux, part.mask, part.variance), strict=True):
+                if pasted is not None and values is not None:
+                    pasted[here] = values[there]
         note_tangents(files[index], layout, part.tangents)
-    return tuple(array for array in (flux, mask, variance, source) if array is not None)
+    return pixels
