@@ -17,6 +17,7 @@ from astropy.io import fits
 from lensflow.errors import BadInput, BadOption
 from lensflow.ps1.cells import Rect
 from lensflow.ps1.outputs import SCHEMA
+from lensflow.ps1.removed import GROUP, write_removed
 from lensflow.ps1.tessellation import Geometry, Skycell
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     Piece = tuple[tuple[slice, slice], NDArray[Any]]  # where, and what
 
-Format = Literal["fits", "fits-projection", "cells", "flat"]
+Format = Literal["fits", "fits-projection", "cells", "flat", "removed"]
 NAMES = ("flux", "mask", "coverage")
 STORED = {"flux": ">f4", "mask": ">i2", "coverage": ">f4"}  # in FITS; uint16 is int16 with BZERO 32768
 BLOCK = 2880  # bytes; FITS headers and images fill whole blocks
@@ -46,7 +47,8 @@ def export(store: Path, out: Path, *, format: Format = "fits", cells: tuple[str,
         Folder (FITS) or Zarr store (cells, flat) to write.
     format
         ``fits``: a file a skycell, flux with MASK and COVERAGE extensions; ``fits-projection``: a file a projection;
-        ``cells``: Zarr groups /PPPP/skycell.PPPP.0YX/{flux,mask,coverage}; ``flat``: {skycell}_data, {skycell}_mask.
+        ``cells``: Zarr groups /PPPP/skycell.PPPP.0YX/{flux,mask,coverage}; ``flat``: {skycell}_data, {skycell}_mask;
+        ``removed``: a CSV table a projection of the sources that were removed as bright stars.
     cells
         Names of skycells; all that were selected in the run by default.
 
@@ -72,6 +74,8 @@ def export(store: Path, out: Path, *, format: Format = "fits", cells: tuple[str,
             return [_to_fits(tree, cell, geometry, out) for cell in chosen]
         if format == "fits-projection":
             return [_projection_to_fits(tree, number, out) for number in sorted({cell.projection for cell in chosen})]
+        if format == "removed":
+            return [_removed(tree, number, chosen, out) for number in sorted({cell.projection for cell in chosen})]
         return [_to_zarr(tree, cell, geometry, out, flat=format == "flat") for cell in chosen]
 
 
@@ -202,6 +206,14 @@ def _hdu_header(name: str, header: fits.Header, shape: tuple[int, int]) -> fits.
     if name == "mask":
         made["BZERO"], made["BSCALE"] = 32768, 1
     return made
+
+
+def _removed(tree: xr.DataTree, number: int, cells: list[Skycell], out: Path) -> Path:
+    node = tree.children[f"{number:04d}"]
+    if GROUP not in node.children:
+        raise BadInput(f"projection {number}: found no table of removed sources, expected a run with stars gaia")
+    path = out / f"rings.v3.projection.{number:04d}.removed.csv"
+    return write_removed(node.children[GROUP].to_dataset(inherit=False), cells, path)
 
 
 def _to_zarr(tree: xr.DataTree, cell: Skycell, geometry: Geometry, out: Path, *, flat: bool) -> Path:

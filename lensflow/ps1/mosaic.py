@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -13,127 +11,45 @@ import xarray as xr
 
 from lensflow import events
 from lensflow.ps1.cells import Rect, bounding
-from lensflow.ps1.combine import Combination, Recipe, agrees
-from lensflow.ps1.ownership import owned_regions
+from lensflow.ps1.combine import Combination, agrees
+from lensflow.ps1.fill import fill
+from lensflow.ps1.layout import Layout
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from lensflow.ps1.cells import CellFiles
-    from lensflow.ps1.ownership import Index
-    from lensflow.ps1.tessellation import Projection, Skycell
+
+__all__ = ["Layout", "Pixels", "note_tangents", "origins", "owned_pixels", "projection_image", "stitch", "unpacked"]
+
+SELECTED, HALO, FILLED = 1, 2, 3  # where a pixel comes from
 
 
-@dataclass(frozen=True)
-class Layout:
-    """All that is known of the image of a projection before a pixel is read.
+class Pixels(NamedTuple):
+    """An area of a projection: counts/s with NaN where there is nothing, mask bits, and maybe (counts/s)^2."""
 
-    Parameters
-    ----------
-    projection
-        The grid.
-    cells
-        Cells that are used as data: the selected ones that are present, and halo cells.
-    selected
-        The selected cells that are present.
-    recipe
-        How bands are combined.
-    crval
-        The tangent point of the files in degrees.
-    edge, split
-        Rules of ownership, px.
-    pad
-        Margin of the image around the box on all sides, px.
-    columns_per_block
-        Width of blocks in strides of cells; None is the whole width.
-    """
-
-    projection: Projection
-    cells: tuple[CellFiles, ...]
-    selected: tuple[Skycell, ...]
-    recipe: Recipe
-    crval: tuple[float, float]
-    edge: int
-    split: int
-    pad: int
-    columns_per_block: int | None = None
-
-    @cached_property
-    def box(self) -> Rect:
-        """Bounding rectangle of the selected data, in pixels of the projection."""
-        return bounding(self.selected_rects())
-
-    def selected_rects(self) -> list[Rect]:
-        """Return the data rectangles of the selected cells, in pixels of the projection."""
-        chosen = set(self.selected)
-        return [self.data_rect(files) for files in self.cells if files.cell in chosen]
-
-    def data_rect(self, files: CellFiles) -> Rect:
-        """Return the data rectangle of a cell, in pixels of the projection."""
-        return files.rect.moved(*self.projection.cell_origin(files.cell.y, files.cell.x))
-
-    @cached_property
-    def usable(self) -> dict[Index, Rect]:
-        """The usable rectangle of each cell, in pixels of the projection."""
-        full = Rect(0, 0, self.projection.height, self.projection.width).grown(-self.edge)
-        return {
-            (files.cell.y, files.cell.x): files.rect.common(full).moved(
-                *self.projection.cell_origin(files.cell.y, files.cell.x)
-            )
-            for files in self.cells
-        }
-
-    @property
-    def chunks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Chunks of the box: T rows (the last block holds the rest), the whole width or n*S columns."""
-        height, width = self.box.shape
-        columns = self.columns_per_block
-        across = width if columns is None else columns * self.projection.stride_x
-        return _lengths(height, self.projection.stride_y), _lengths(width, across)
-
-    @property
-    def padded_chunks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Chunks of the padded image: as those of the box, the outermost carry the pad."""
-        down, across = (_padded(lengths, self.pad) for lengths in self.chunks)
-        return down, across
-
-    def block(self, index: tuple[int, ...]) -> Rect:
-        """Return the pixels of the projection that a block of the padded image covers."""
-        corner = self.box.grown(self.pad)
-        (y0, y1), (x0, x1) = (
-            list(pairwise(accumulate(lengths, initial=0)))[i]
-            for i, lengths in zip(index, self.padded_chunks, strict=True)
-        )
-        return Rect(y0, x0, y1, x1).moved(corner.y0, corner.x0)
-
-    def owned(self, area: Rect) -> dict[Index, list[Rect]]:
-        """Return what each cell owns of an area, in pixels of the projection."""
-        regions: dict[Index, list[Rect]] = {}
-        for index, rect in owned_regions(
-            area,
-            self.usable,
-            stride=(self.projection.stride_y, self.projection.stride_x),
-            overlap=self.projection.geometry.overlap,
-            split=self.split,
-        ):
-            regions.setdefault(index, []).append(rect)
-        return regions
+    flux: NDArray[np.float32]
+    mask: NDArray[np.uint16]
+    variance: NDArray[np.float32] | None
 
 
-def _lengths(size: int, step: int) -> tuple[int, ...]:
-    whole, rest = divmod(size, step)
-    return (step,) * whole + ((rest,) if rest else ())
-
-
-def _padded(lengths: tuple[int, ...], pad: int) -> tuple[int, ...]:
-    padded = list(lengths)
-    padded[0] += pad
-    padded[-1] += pad
-    return tuple(padded)
+def owned_pixels(layout: Layout, area: Rect) -> Pixels:
+    """Read and combine what the cells of a projection own of an area, and paste it together."""
+    pixels = Pixels(
+        np.full(area.shape, np.nan, np.float32),
+        np.zeros(area.shape, np.uint16),
+        np.full(area.shape, np.nan, np.float32) if layout.recipe.uncertainty else None,
+    )
+    cells = {(files.cell.y, files.cell.x): files for files in layout.cells}
+    for index, regions in layout.owned(area).items():
+        _paste(cells[index], layout, [r.moved(-area.y0, -area.x0) for r in regions], area, pixels)
+    return pixels
 
 
 def stitch(layout: Layout, *, origin: bool = False, block_id: tuple[int, ...]) -> tuple[NDArray[Any], ...]:
-    """Read, combine and paste the cells of one block.
+    """Make one block: what cells of the projection own, then what other projections fill in.
 
     Returns
     -------
@@ -141,18 +57,22 @@ def stitch(layout: Layout, *, origin: bool = False, block_id: tuple[int, ...]) -
         flux (f4), mask (u2), then variance (f4) if the recipe asks for it, then origin (u1) if asked for.
     """
     area = layout.block(block_id)
-    flux = np.full(area.shape, np.nan, np.float32)
-    mask = np.zeros(area.shape, np.uint16)
-    variance = np.full(area.shape, np.nan, np.float32) if layout.recipe.uncertainty else None
-    source = np.zeros(area.shape, np.uint8) if origin else None
-    cells = {(files.cell.y, files.cell.x): files for files in layout.cells}
+    pixels = owned_pixels(layout, area)
+    filled = fill(layout, area, pixels, read=owned_pixels)
+    arrays = [array for array in pixels if array is not None]
+    return (*arrays, origins(layout, area, filled)) if origin else tuple(arrays)
+
+
+def origins(layout: Layout, area: Rect, filled: list[tuple[Rect, NDArray[np.bool_]]]) -> NDArray[np.uint8]:
+    """Tell where each pixel of an area comes from; ``filled`` are rectangles and which of their pixels were."""
+    source = np.zeros(area.shape, np.uint8)
+    chosen = {(cell.y, cell.x) for cell in layout.selected}
     for index, regions in layout.owned(area).items():
-        files = cells[index]
-        _paste(files, layout, [r.moved(-area.y0, -area.x0) for r in regions], area, (flux, mask, variance))
-        if source is not None:
-            for region in regions:
-                source[region.moved(-area.y0, -area.x0).slices] = 1 if files.cell in layout.selected else 2
-    return tuple(array for array in (flux, mask, variance, source) if array is not None)
+        for region in regions:
+            source[region.moved(-area.y0, -area.x0).slices] = SELECTED if index in chosen else HALO
+    for rect, supplied in filled:
+        source[rect.moved(-area.y0, -area.x0).slices][supplied] = FILLED
+    return source
 
 
 def _paste(
@@ -160,7 +80,7 @@ def _paste(
     layout: Layout,
     regions: list[Rect],
     area: Rect,
-    outputs: tuple[NDArray[np.float32], NDArray[np.uint16], NDArray[np.float32] | None],
+    pixels: Pixels,
 ) -> None:
     """Write the regions (pixels of the block) of one cell."""
     y, x = layout.projection.cell_origin(files.cell.y, files.cell.x)
@@ -174,10 +94,15 @@ def _paste(
             if part.empty:
                 continue
             inside = part.moved(-here.y0, -here.x0).slices
-            for output, values in zip(outputs, (slab.flux, slab.mask, slab.variance), strict=True):
+            for output, values in zip(pixels, (slab.flux, slab.mask, slab.variance), strict=True):
                 if output is not None and values is not None:
                     output[part.slices] = values[inside]
-    for band, crval in combination.tangents().items():
+    note_tangents(files, layout, combination.tangents())
+
+
+def note_tangents(files: CellFiles, layout: Layout, tangents: Mapping[str, tuple[float, float]]) -> None:
+    """Tell of bands whose tangent point (CRVAL, deg) is not that of the projection."""
+    for band, crval in tangents.items():
         if not agrees(crval, layout.crval):
             events.note(
                 "tangent-point",
@@ -199,7 +124,7 @@ def projection_image(layout: Layout, *, origin: bool = False) -> xr.Dataset:
     layout
         What to stitch.
     origin
-        Also tell where each pixel comes from: 0 nowhere, 1 a selected cell, 2 a halo cell.
+        Also tell where each pixel comes from: 0 nowhere, 1 a selected cell, 2 a halo cell, 3 another projection.
 
     Returns
     -------
@@ -216,9 +141,14 @@ def projection_image(layout: Layout, *, origin: bool = False) -> xr.Dataset:
     # the blocks are tuples, picked apart below: what is read is read once for all of them; the type of their
     # array has a field for each, so that a plan of memory knows how large they are
     packed = np.dtype(list(names.items()))
-    blocks = da.map_blocks(
-        stitch, layout, origin=origin, chunks=layout.padded_chunks, dtype=packed, meta=np.empty((0, 0), packed)
-    )
+    # bound, not passed: Dask would look for arrays in every field of every cell
+    make = partial(stitch, layout, origin=origin)
+    blocks = da.map_blocks(make, chunks=layout.padded_chunks, dtype=packed, meta=np.empty((0, 0), packed))
+    return unpacked(blocks, layout)
+
+
+def unpacked(blocks: da.Array, layout: Layout) -> xr.Dataset:
+    """Return the variables of blocks that are tuples of arrays, named by the fields of their type."""
     area = layout.box.grown(layout.pad)
     coords = {
         "y": np.arange(area.y0, area.y1, dtype=np.int32),
@@ -228,9 +158,9 @@ def projection_image(layout: Layout, *, origin: bool = False) -> xr.Dataset:
         {
             name: (
                 ("y", "x"),
-                da.map_blocks(_pick, blocks, index=k, dtype=dtype, meta=np.empty((0, 0), dtype)),
+                da.map_blocks(_pick, blocks, index=k, dtype=blocks.dtype[k], meta=np.empty((0, 0), blocks.dtype[k])),
             )
-            for k, (name, dtype) in enumerate(names.items())
+            for k, name in enumerate(blocks.dtype.names)
         },
         coords=coords,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -14,6 +14,7 @@ from lensflow import events
 from lensflow.ps1.bands import ZERO_POINT
 from lensflow.ps1.cells import Rect
 from lensflow.ps1.maskbits import MaskBit
+from lensflow.ps1.ownership import uncovered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,8 +40,8 @@ _ABOUT: dict[str, dict[str, Any]] = {
     "uncertainty": {"units": "counts/s", "long_name": "standard deviation of flux, noise taken as uncorrelated"},
     "origin": {
         "long_name": "where the pixel comes from",
-        "flag_values": [0, 1, 2],
-        "flag_meanings": "none selected_cell halo_cell",
+        "flag_values": [0, 1, 2, 3],
+        "flag_meanings": "none selected_cell halo_cell other_projection",
     },
 }
 _FILL = {"flux": np.nan, "coverage": 0.0, "uncertainty": np.nan, "mask": 0, "origin": 0}
@@ -86,23 +87,14 @@ def stored_chunks(layout: Layout) -> tuple[int, int]:
 
 def within_selection(flux: da.Array, layout: Layout) -> da.Array:
     """Set pixels outside the union of the selected cells to NaN: halo cells serve only as halo."""
-    gaps = [gap.moved(-layout.box.y0, -layout.box.x0) for gap in _gaps(layout.box, layout.selected_rects())]
+    gaps = [
+        gap.moved(-layout.box.y0, -layout.box.x0)
+        for gap in uncovered(layout.box, [layout.box], layout.selected_rects())
+    ]
     if not gaps:
         return flux
     corners = tuple(tuple(accumulate(lengths, initial=0)) for lengths in flux.chunks)
     return da.map_blocks(_blank, flux, gaps=gaps, corners=corners, dtype=np.float32, meta=np.empty((0, 0), np.float32))
-
-
-def _gaps(area: Rect, rects: Sequence[Rect]) -> list[Rect]:
-    """Return what an area holds beside some rectangles inside of it, as rectangles: no array of its size is made."""
-    borders_y = sorted({area.y0, area.y1} | {y for rect in rects for y in (rect.y0, rect.y1)})
-    borders_x = sorted({area.x0, area.x1} | {x for rect in rects for x in (rect.x0, rect.x1)})
-    return [
-        Rect(y0, x0, y1, x1)
-        for y0, y1 in pairwise(borders_y)
-        for x0, x1 in pairwise(borders_x)
-        if not any(r.y0 <= y0 < r.y1 and r.x0 <= x0 < r.x1 for r in rects)
-    ]
 
 
 def _blank(
@@ -127,7 +119,7 @@ def _node_attrs(plan: Plan) -> dict[str, Any]:
     chosen = set(layout.selected)
     used = {
         str(files.cell): "".join(band for band in recipe.bands if files.band(band) is not None)
-        for files in layout.cells
+        for files in layout.cells_read
     }
     attrs: dict[str, Any] = {
         "projection": layout.projection.number,
@@ -138,18 +130,24 @@ def _node_attrs(plan: Plan) -> dict[str, Any]:
         "cells": [str(cell) for cell in layout.selected],
         "halo_cells": [str(files.cell) for files in layout.cells if files.cell not in chosen],
         "missing_cells": [str(cell) for cell in plan.missing],
+        "fill_cells": [str(files.cell) for other in layout.sources for files in other.cells],
         "wcs": layout.projection.wcs_keys(origin=(layout.box.y0, layout.box.x0), crval=layout.crval),
     }
-    without_mask = [f"{files.cell}.{one.band}" for files in layout.cells for one in files.bands if one.mask is None]
+    without_mask = [
+        f"{files.cell}.{one.band}" for files in layout.cells_read for one in files.bands if one.mask is None
+    ]
     if without_mask:
         attrs["without_mask"] = without_mask
+    estimated = [str(files.cell) for files in layout.cells if any(one.weight is None for one in files.bands)]
+    if recipe.uncertainty and estimated:
+        attrs["uncertainty_estimated"] = estimated
     return attrs
 
 
 def tree(
-    nodes: Mapping[int, xr.Dataset], *, inventory: Inventory, plans: Sequence[Plan], options: Mapping[str, Any]
+    nodes: Mapping[str, xr.Dataset], *, inventory: Inventory, plans: Sequence[Plan], options: Mapping[str, Any]
 ) -> xr.DataTree:
-    """Return the result: one node PPPP a projection, what was asked for in the attributes of the root."""
+    """Return the result: nodes by path, PPPP of a projection; the root's attributes say what was asked for."""
     selected = sorted(cell for plan in plans for cell in (*plan.layout.selected, *plan.missing))
     attrs: dict[str, Any] = {
         "schema": SCHEMA,
@@ -163,8 +161,8 @@ def tree(
     if inventory.ignored:
         attrs["ignored_files"] = list(inventory.ignored)
     root = xr.DataTree(xr.Dataset(attrs=attrs))
-    for number, node in nodes.items():
-        root[f"{number:04d}"] = xr.DataTree(node)
+    for path, node in nodes.items():
+        root[path] = xr.DataTree(node)
     return root
 
 
@@ -175,15 +173,16 @@ def _note_what_is_missing(inventory: Inventory, plans: Sequence[Plan]) -> None:
         for cell in plan.missing:
             message = f"{cell} is selected and has no files: a hole in the image of its projection"
             events.note("missing-cell", message, cell=str(cell))
-        for files in plan.layout.cells:
-            for band in plan.layout.recipe.bands:
-                found = files.band(band)
-                if found is None:
-                    message = f"{files.cell} has no band {band}: made of the others"
-                    events.note("missing-band", message, cell=str(files.cell), band=band)
-                elif masked and found.mask is None:
-                    message = f"{files.cell} has no mask of band {band}, though others have: taken as without a bit"
-                    events.note("missing-mask", message, cell=str(files.cell), band=band)
+    # a cell may serve several projections
+    for files in {files.cell: files for plan in plans for files in plan.layout.cells_read}.values():
+        for band in plans[0].layout.recipe.bands:
+            found = files.band(band)
+            if found is None:
+                message = f"{files.cell} has no band {band}: made of the others"
+                events.note("missing-band", message, cell=str(files.cell), band=band)
+            elif masked and found.mask is None:
+                message = f"{files.cell} has no mask of band {band}, though others have: taken as without a bit"
+                events.note("missing-mask", message, cell=str(files.cell), band=band)
     for cell in inventory.absent:
         events.note("missing-cell", f"{cell} is selected and its projection has no files", cell=str(cell))
     for name in inventory.ignored:

@@ -10,11 +10,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from lensflow.ps1.cells import Rect
 from lensflow.ps1.tessellation import CELLS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
 Index = tuple[int, int]  # (y, x) of a cell
 
@@ -122,3 +126,80 @@ def _merged(rows: list[tuple[Strip, list[tuple[int, int, Index]]]]) -> list[tupl
             growing.setdefault(run, y.start)
         last = y.stop
     return sorted(done)
+
+
+class Coverage:
+    """The union of rectangles, to be asked about many pixels at once.
+
+    Their edges cut the plane into elementary rectangles that lie wholly inside or outside of it.
+    """
+
+    def __init__(self, rects: Sequence[Rect]) -> None:
+        rects = rects or [Rect(0, 0, 0, 0)]  # edges to count from, and nothing inside
+        self._y = np.array(sorted({edge for r in rects for edge in (r.y0, r.y1)}), np.int64)
+        self._x = np.array(sorted({edge for r in rects for edge in (r.x0, r.x1)}), np.int64)
+        self._inside = np.zeros((len(self._y) + 1, len(self._x) + 1), np.bool_)  # the outermost reach to infinity
+        for rect in rects:
+            rows, columns = (
+                slice(*np.searchsorted(edges, ends, "right"))
+                for edges, ends in ((self._y, (rect.y0, rect.y1)), (self._x, (rect.x0, rect.x1)))
+            )
+            self._inside[rows, columns] = True
+        heights, widths = (np.diff(edges, prepend=edges[:1], append=edges[-1:]) for edges in (self._y, self._x))
+        inside = self._inside.astype(np.int64)
+        # pixels inside, of whole elementary rectangles: below a row, left of a column, and below and left of both
+        self._below = _before(inside * heights[:, None], axis=0)
+        self._left = _before(inside * widths, axis=1)
+        self._corner = _before(self._below * widths, axis=1)
+
+    def holds(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether all of (y, x), (y, x+1), (y+1, x) and (y+1, x+1) are inside, for each pixel."""
+        rows = [np.searchsorted(self._y, y + k, "right") for k in (0, 1)]
+        columns = [np.searchsorted(self._x, x + k, "right") for k in (0, 1)]
+        first, *others = (self._inside[row, column] for row in rows for column in columns)
+        for one in others:
+            first &= one
+        return np.asarray(first, np.bool_)
+
+    def count(self, rects: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many pixels of rectangles (..., 4: y0, x0, y1, x1) are inside."""
+        y0, x0, y1, x1 = np.moveaxis(rects, -1, 0)
+        return self._before(y1, x1) - self._before(y0, x1) - self._before(y1, x0) + self._before(y0, x0)
+
+    def _before(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Count the pixels inside that are below y and left of x."""
+        row, column = np.searchsorted(self._y, y, "right"), np.searchsorted(self._x, x, "right")
+        up, right = y - self._y[np.maximum(row - 1, 0)], x - self._x[np.maximum(column - 1, 0)]
+        return np.asarray(
+            self._corner[row, column]
+            + right * self._below[row, column]
+            + up * self._left[row, column]
+            + up * right * self._inside[row, column]
+        )
+
+
+def _before(counts: NDArray[np.int64], *, axis: int) -> NDArray[np.int64]:
+    return np.asarray(np.cumsum(counts, axis=axis) - counts)
+
+
+def uncovered(area: Rect, within: Sequence[Rect], by: Sequence[Rect]) -> list[Rect]:
+    """Return, as disjoint rectangles, what some rectangles cover of an area and others do not."""
+    near, gone = ([r.common(area) for r in rects if not r.common(area).empty] for rects in (within, by))
+    if not near:
+        return []
+    y, x = (
+        np.array(sorted({edge for r in [*near, *gone] for edge in (r[axis], r[axis + 2])}), np.int64) for axis in (0, 1)
+    )
+    left = np.zeros((len(y) - 1, len(x) - 1), np.bool_)
+    for rects, value in ((near, True), (gone, False)):
+        for r in rects:
+            left[slice(*np.searchsorted(y, (r.y0, r.y1))), slice(*np.searchsorted(x, (r.x0, r.x1)))] = value
+    columns = [Strip(int(a), int(b), ()) for a, b in pairwise(x)]
+    rows = [
+        (
+            Strip(int(a), int(b), ()),
+            _merged_row([(column, (0, 0) if one else None) for column, one in zip(columns, line, strict=True)]),
+        )
+        for (a, b), line in zip(pairwise(y), left, strict=True)
+    ]
+    return [rect for _, rect in _merged(rows)]
