@@ -33,7 +33,7 @@ def halo(layers: HighLevelGraph) -> Halo:
     """Add up the halos of a graph: for each array with one, its bytes less those of the array it is cut from."""
     beyond = inside = 0
     for name, needs in layers.dependencies.items():
-        if not name.startswith(OVERLAPPING) or len(needs) != 1:
+        if not str(name).startswith(OVERLAPPING) or len(needs) != 1:
             continue
         around, core = sizes.of_array(name), sizes.of_array(next(iter(needs)))
         if around is None or core is None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io import fits
 from astropy.io.fits import Header
 from astropy.wcs import WCS, FITSFixedWarning, Sip
 
-from lensflow.arrays.fits import read_image_header, without_unreadable_cards
+from lensflow.arrays.fits import read_image_header
+from lensflow.arrays.headers import CARD, parse_header, read_units
 from lensflow.errors import BadInput
 from lensflow.ps1.tess_wcs import TanSip
 
@@ -50,8 +50,6 @@ def read_tess(path: Path) -> tuple[TanSip, Ccd]:
     if not path.is_file():
         raise BadInput(f"{path}: no such file; give a TESS full-frame image, or its header")
     headers = [_text_header(path)] if _is_text(path) else _fits_headers(path)
-    for header in headers:
-        without_unreadable_cards(header)
     return tan_sip(headers[0], str(path)), _ccd(headers, path.name)
 
 
@@ -62,14 +60,15 @@ def _is_text(path: Path) -> bool:
 
 def _text_header(path: Path) -> Header:
     try:
-        return Header.fromstring(path.read_text(encoding="ascii"), sep="\n")
+        lines = path.read_text(encoding="ascii").splitlines()
+        return parse_header("".join(line[:CARD].ljust(CARD) for line in lines))
     except ValueError as error:
         raise BadInput(f"{path}: neither FITS nor the text of a header ({error}); give one of them") from error
 
 
 def _fits_headers(path: Path) -> list[Header]:
     _, image = read_image_header(path)
-    return [image, fits.getheader(path, 0)]
+    return [image, next(read_units(path)).header]
 
 
 def _ccd(headers: list[Header], name: str) -> Ccd:
