@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io.fits import Header
 from astropy.wcs import WCS, FITSFixedWarning, Sip
 
 from lensflow.arrays.fits import read_image_header
@@ -19,6 +18,7 @@ from lensflow.ps1.tess_wcs import TanSip
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from astropy.io.fits import Header
     from numpy.typing import NDArray
 
 CTYPES = (("RA---TAN", "DEC--TAN"), ("RA---TAN-SIP", "DEC--TAN-SIP"))
