@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 DRAINING = 5.0  # s that a run which is to stop waits for workers that are being started anew
 GONE = "the Dask scheduler is gone; what is done is safe: resume the run"
+LINGER = 0.02  # s the loop waits for more small blocks to end
 TICK = 0.2  # s the loop waits for news before it looks at its timers and at the interrupt flag
 
 
@@ -185,12 +186,14 @@ class Drive:
             raise LensflowError(GONE)
         self._clock.check()
         finished: list[Future] = []
+        patience = TICK
         try:
-            news = self._news.get(timeout=TICK)
             while True:
+                news = self._news.get(timeout=patience) if patience else self._news.get_nowait()
                 self._clock.heard()
                 self._take(*news, finished)
-                news = self._news.get_nowait()
+                # small blocks are settled and sent by the handful: each round is a few trips to the scheduler
+                patience = LINGER if 0 < len(finished) < self.terms.batch // 2 else 0.0
         except queue.Empty:
             pass
         self._settle(finished)
