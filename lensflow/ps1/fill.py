@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lensflow.arrays.reproject import Homography
     from lensflow.ps1.layout import Layout
-    from lensflow.ps1.mosaic import Pixels
+    from lensflow.ps1.pixels import Pixels
     from lensflow.ps1.suppliers import Tile
 
 WINDOW = 1 << 24  # px of a source that are held at once: at most 170 MB

@@ -138,14 +138,14 @@ def plan_projections(
     for number in sorted(numbers):
         selected = tuple(cell for cell in chosen if cell.projection == number and cell in there)
         cells = _with_halo(selected, there) if halo_cells else [there[cell] for cell in selected]
-        _check_bands(cells, recipe)
+        check_bands(cells, recipe)
         grid = inventory.geometry.projection(number)
         layout = Layout(
             grid,
             tuple(cells),
             selected,
             recipe,
-            crval=_tangent_point([there[cell] for cell in selected], grid, strict=recipe.on_corrupt == "fail"),
+            crval=tangent_point([there[cell] for cell in selected], grid, strict=recipe.on_corrupt == "fail"),
             edge=edge,
             split=split,
             pad=pad,
@@ -161,7 +161,8 @@ def _with_halo(selected: Sequence[Skycell], there: dict[Skycell, CellFiles]) -> 
     return [files for cell, files in there.items() if cell.projection == number and (cell.y, cell.x) in wanted]
 
 
-def _check_bands(cells: Sequence[CellFiles], recipe: Recipe) -> None:
+def check_bands(cells: Sequence[CellFiles], recipe: Recipe) -> None:
+    """Refuse cells that lack a band or a weight that the recipe cannot do without."""
     for files in cells:
         for band in recipe.bands:
             one = files.band(band)
@@ -171,7 +172,7 @@ def _check_bands(cells: Sequence[CellFiles], recipe: Recipe) -> None:
                 raise BadInput(f"{one.image}: found no weight image (wt) of band {band} of {files.cell}; add it")
 
 
-def _tangent_point(cells: Sequence[CellFiles], projection: Projection, *, strict: bool) -> tuple[float, float]:
+def tangent_point(cells: Sequence[CellFiles], projection: Projection, *, strict: bool) -> tuple[float, float]:
     """Read CRVAL from the first file, in order of name, whose header is sound."""
     first: BadInput | None = None
     for files in cells:

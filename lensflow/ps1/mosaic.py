@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -14,6 +14,7 @@ from lensflow.ps1.cells import Rect, bounding
 from lensflow.ps1.combine import Combination, agrees
 from lensflow.ps1.fill import fill
 from lensflow.ps1.layout import Layout
+from lensflow.ps1.pixels import Pixels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Layout", "Pixels", "note_tangents", "origins", "owned_pixels", "projection_image", "stitch", "unpacked"]
 
 SELECTED, HALO, FILLED = 1, 2, 3  # where a pixel comes from
-
-
-class Pixels(NamedTuple):
-    """An area of a projection: counts/s with NaN where there is nothing, mask bits, and maybe (counts/s)^2."""
-
-    flux: NDArray[np.float32]
-    mask: NDArray[np.uint16]
-    variance: NDArray[np.float32] | None
 
 
 def owned_pixels(layout: Layout, area: Rect) -> Pixels:

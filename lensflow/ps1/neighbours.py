@@ -10,7 +10,7 @@ import numpy as np
 
 from lensflow import events
 from lensflow.errors import BadInput
-from lensflow.ps1.inventory import Plan, _check_bands, _tangent_point
+from lensflow.ps1.inventory import Plan, check_bands, tangent_point
 from lensflow.ps1.layout import Layout
 from lensflow.ps1.suppliers import extents
 
@@ -85,7 +85,7 @@ class _Sources:
         if grid.number in self._plans:
             return self._plans[grid.number].crval
         try:
-            return _tangent_point(self._cells[grid.number], grid, strict=layout.recipe.on_corrupt == "fail")
+            return tangent_point(self._cells[grid.number], grid, strict=layout.recipe.on_corrupt == "fail")
         except BadInput as error:
             if layout.recipe.on_corrupt == "fail":
                 raise
@@ -115,6 +115,6 @@ def _with_sources(layout: Layout, near: Sequence[Layout], reach: int) -> Layout:
     sources = []
     for place, indices in sorted(needed.items()):
         used = tuple(files for files in near[place].cells if (files.cell.y, files.cell.x) in indices)
-        _check_bands(used, near[place].recipe)
+        check_bands(used, near[place].recipe)
         sources.append(replace(near[place], cells=used))
     return replace(layout, sources=tuple(sources))
