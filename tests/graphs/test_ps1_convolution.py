@@ -9,10 +9,13 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+from dask.utils import key_split
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 import lensflow as lf
+from lensflow.engine.tasks import lower
+from lensflow.engine.work import Work
 from lensflow.errors import BadInput, BadOption
 from lensflow.ps1.cells import Rect
 from lensflow.ps1.simulate import simulate
@@ -219,6 +222,16 @@ def test_building_computes_nothing_and_opens_no_pixel(noisy: Truth) -> None:
         with pytest.raises(AssertionError, match="computed"):
             tree["2246"].flux.compute()
     assert all(values.chunks for values in tree["2246"].data_vars.values())
+
+
+def test_the_names_of_tasks_can_be_read(noisy: Truth) -> None:
+    """In Dask's task stream: what a block is read, cut, put together and written by."""
+    work = Work.of(GRAPH(noisy.source, scale=SCALE, **BANDS))
+    tasks = lower(work.tree, work.grids, Path("o.zarr"), "0" * 8).tasks
+    assert {key_split(key) for key in tasks} == {"stitch", "pick", "pick-getitem", "getitem", "overlap", "write"}
+    inside = lf.plan(work.tree).steps["write"]
+    assert inside[0] == "blur_block"
+    assert inside[-1] == "write"
 
 
 def test_inputs_are_the_files_that_are_read(southern: Truth, noisy: Truth) -> None:
