@@ -20,6 +20,7 @@ from lensflow.engine.clock import Clock
 from lensflow.engine.cluster import LARGE, has_large
 from lensflow.engine.crew import Crew
 from lensflow.engine.failure import Failure, Memory, Refused, TookTooLong
+from lensflow.engine.fetch import SLOW, Fetcher
 from lensflow.engine.flight import Attempt, Flight
 from lensflow.engine.hang import Watchdog
 from lensflow.engine.isolate import Interrupted
@@ -80,6 +81,7 @@ class Drive:
     def __post_init__(self) -> None:
         self._flight = Flight(self.client, self.graph, self.blocks, self.run, self._put("block"))
         self._watchdog = Watchdog(self.terms.timeout)
+        self._fetcher = Fetcher(self.client, self._put("records"))
         self._clock = Clock()
         self._crew = Crew(self.client, self.terms.patience)
         self._sickbay = Sickbay(self.client, self.graph, self.terms.memory, self._put("alone"))
@@ -197,6 +199,9 @@ class Drive:
         except queue.Empty:
             pass
         self._settle(finished)
+        for worker in self._fetcher.silent(self.terms.timeout or SLOW):
+            if self._sickbay.free_to_restart(worker):
+                self._sickbay.restart(worker)
         if said := self._crew.check():
             self.listener.alone(said)
         self.listener.tick([one.block for one in self._flight.active.values()], self._crew.slots)
@@ -210,23 +215,43 @@ class Drive:
                 self._note(events.received(what), what["key"])
         elif kind == "timings":
             self._timed(what)
+        elif kind == "records":
+            self._settle_fetched(*what)
         else:
             self._settle_alone(*what)
 
     def _settle(self, futures: list[Future]) -> None:
-        """Journal what is done before anything is said of what is not."""
+        """Have the records of what is done brought, and act on what is not."""
         good = [one for one in futures if one.status == "finished"]
-        records = self.client.gather({one.key: one for one in good}, errors="skip") if good else {}
-        attempts = [(future, self._flight.active.pop(future.key)) for future in futures]
-        for future, attempt in attempts:
+        if good:
+            self._fetcher.fetch(good)
+        for future in futures:
+            if future not in good:
+                self._miss(future)
+
+    def _settle_fetched(self, futures: Sequence[Future], records: dict[Hashable, Any], error: Exception | None) -> None:
+        """Journal what is done before anything is said of what is not."""
+        self._fetcher.arrived(futures)
+        if error is not None:
+            raise error
+        present = [one for one in futures if self._flight.counts(one)]
+        for future in present:
             if future.key in records:
+                attempt = self._flight.active.pop(future.key)
                 self._succeed(attempt, records[future.key].item())
-        for future, attempt in attempts:
-            if future.status == "error":
-                self._fail(attempt, self._sickbay.diagnose(future, self.words))
-            elif future.key not in records:
-                self._lose(attempt, str(future.status))
-            future.release()
+                future.release()
+        for future in present:
+            if future.key not in records:
+                self._miss(future)
+
+    def _miss(self, future: Future) -> None:
+        """Act on a block that failed, or that was lost on its way."""
+        attempt = self._flight.active.pop(future.key)
+        if future.status == "error":
+            self._fail(attempt, self._sickbay.diagnose(future, self.words))
+        else:
+            self._lose(attempt, str(future.status))
+        future.release()
 
     def _lose(self, attempt: Attempt, status: str) -> None:
         """Send a block again that the scheduler has lost: no fault of the block, and not counted as one."""

@@ -105,7 +105,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
                     continue
                 if isinstance(entry, dict) and entry.keys() >= NEEDED.get(str(entry.get("event")), {"event"}):
                     yield entry
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
 
 
