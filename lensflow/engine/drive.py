@@ -236,12 +236,12 @@ class Drive:
             raise error
         present = [one for one in futures if self._flight.counts(one)]
         for future in present:
-            if future.key in records:
+            if records.get(future.key) is not None:  # Dask has None for what failed while it was brought
                 attempt = self._flight.active.pop(future.key)
                 self._succeed(attempt, records[future.key].item())
                 future.release()
         for future in present:
-            if future.key not in records:
+            if records.get(future.key) is None:
                 self._miss(future)
 
     def _miss(self, future: Future) -> None:
