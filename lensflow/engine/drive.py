@@ -322,7 +322,10 @@ class Drive:
                 self.listener.died(worker)
         for stage, _, _, seconds in batch["rows"]:
             self._watchdog.learn(batch["stages"][stage], seconds)
-        running = [(worker, key_split(key), str(key), seconds) for worker, key, seconds in batch["running"]]
+        running = [
+            (worker, key_split(key), str(key), self._flight.age(str(key), seconds))
+            for worker, key, seconds in batch["running"]
+        ]
         for overdue in self._watchdog.overdue(running):
             if self._sickbay.free_to_restart(overdue.worker):
                 self._rescue(overdue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ class Attempt:
         What came of each attempt so far.
     refused
         Why it must not be accepted whatever comes of it.
+    sent
+        When it was sent, in s of the clock that only goes forward.
     """
 
     place: int
@@ -45,6 +48,7 @@ class Attempt:
     failures: int = 0
     tried: list[dict[str, Any]] = field(default_factory=list)
     refused: Failure | None = None
+    sent: float = 0.0
     future: Future | None = None
 
 
@@ -92,7 +96,7 @@ class Flight:
             futures = self.client.get(layer, [*keys, *shared], sync=False, priority=-first, resources=resources)
         self._held.update(zip(shared, futures[len(keys) :], strict=True))
         for key, attempt, future in zip(keys, attempts, futures, strict=False):
-            attempt.future = future
+            attempt.future, attempt.sent = future, time.monotonic()
             self.active[key] = attempt
             future.add_done_callback(self._landed)
 
@@ -108,6 +112,14 @@ class Flight:
     def waiting_for(self, key: str) -> list[Attempt]:
         """Return the blocks in flight that need a task, given its key as text."""
         return [attempt for one, attempt in self.active.items() if key in map(str, self.graph.cut([one]))]
+
+    def age(self, key: str, reported: float) -> float:
+        """Return for how long a task can have run, in s: not longer than since the first block that needs it was sent.
+
+        Dask measures by the wall clock, which may have been put forward.
+        """
+        sent = [attempt.sent for attempt in self.waiting_for(key)]
+        return min(reported, time.monotonic() - min(sent)) if sent else reported
 
     def abandon(self, key: str) -> list[Attempt]:
         """Take everything that needs a task back from the cluster; return the blocks."""
