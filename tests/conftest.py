@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from distributed import Client
 
 BESIDE_REPOSITORY = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -34,3 +35,23 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., "subproces
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def idle_memory() -> Callable[..., int]:
+    """Return a function that measures what a worker occupies when it has imported some modules and done nothing."""
+
+    def measure(client: Client, *modules: str) -> int:
+        def resident() -> int:
+            import importlib  # noqa: PLC0415 - runs on the worker
+
+            import psutil  # noqa: PLC0415
+
+            for name in modules:
+                importlib.import_module(name)
+            return int(psutil.Process().memory_info().rss)
+
+        found: dict[str, int] = client.run(resident)
+        return max(found.values())
+
+    return measure

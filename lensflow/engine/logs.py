@@ -78,9 +78,10 @@ def kept(path: Path) -> Iterator[Words]:
 
 
 def dask_loggers() -> list[logging.Logger]:
-    """Return Dask's loggers that have handlers of their own."""
+    """Return Dask's loggers that have handlers of their own, and the one above all of them."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
-    return [logging.getLogger(name) for name in names if logging.getLogger(name).handlers]
+    found = [logging.getLogger(name) for name in dict.fromkeys(["distributed", *names])]
+    return [one for one in found if one.handlers or one.name == "distributed"]
 
 
 @contextmanager

@@ -11,13 +11,14 @@ import pytest
 import lensflow as lf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from distributed import Client
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 
 ATTEMPTS = 3
+IDLE: dict[str, int] = {}  # bytes of a worker before its first run, by client
 GRAPH = Path(__file__).with_name("large_graph.py")
 CASES = [
     *((1, kind) for kind in ("chain", "mean", "std", "columns", "merged", "halo", "pair", "grids", "packed")),
@@ -34,12 +35,16 @@ def worker(request: pytest.FixtureRequest) -> Iterator[Client]:
 
 
 @pytest.mark.parametrize(("worker", "kind"), CASES, indirect=["worker"])
-def test_the_peak_is_foretold_within_a_fifth(worker: Client, kind: str, tmp_path: Path) -> None:
+def test_the_peak_is_foretold_within_a_fifth(
+    worker: Client, kind: str, tmp_path: Path, idle_memory: Callable[..., int]
+) -> None:
     """Measured up to three times: a busy machine holds the driver up, and workers then hold what it has not let go."""
     graph = lf.graph(GRAPH)
     lazy = graph(kind=kind)
     plan = lf.plan(lazy, threads=max(worker.nthreads().values()))
-    predicted, measured = plan.peak_memory / 2**20, []
+    # what a process occupies before its first task is the machine's affair, not the plan's
+    idle = IDLE.setdefault(worker.id, idle_memory(worker, "lensflow.engine.write", "xarray", "zarr"))
+    predicted, measured = (plan.peak_memory - plan.process + idle) / 2**20, []
     for attempt in range(ATTEMPTS):
         worker.run(graph.verb("forget_peak"))
         run = lf.run(lazy, tmp_path / f"{attempt}.zarr", client=worker, progress=False)
