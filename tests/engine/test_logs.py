@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import distributed  # noqa: F401 - sets up its loggers
+import pytest
 
 from lensflow.engine.logs import dask_loggers, kept, quiet
 
@@ -13,8 +14,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture
+def _speaking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Dask's loggers speak, whatever earlier tests have done to them."""
+    for name in ("distributed", "distributed.nanny", "distributed.client"):
+        one = logging.getLogger(name)
+        monkeypatch.setattr(one, "disabled", False)
+        one.setLevel(logging.INFO)
+    monkeypatch.setattr(logging.getLogger("distributed.nanny"), "propagate", True)
+
+
+@pytest.mark.usefixtures("_speaking")
 def test_warnings_are_kept_once_and_found_by_what_they_name(tmp_path: Path) -> None:
-    logging.getLogger("distributed").setLevel(logging.INFO)  # a test before may have silenced it
     with quiet(), kept(tmp_path / "logs" / "driver.log") as words:
         logging.getLogger("distributed.nanny").warning("worker tcp://a:1 restarts")
         logging.getLogger("distributed.client").warning("lost tcp://b:2\nand a second line")
