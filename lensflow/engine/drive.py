@@ -199,6 +199,7 @@ class Drive:
         except queue.Empty:
             pass
         self._settle(finished)
+        self._fetcher.tend()
         for worker in self._fetcher.silent(self.terms.timeout or SLOW):
             if self._sickbay.free_to_restart(worker):
                 self._sickbay.restart(worker)

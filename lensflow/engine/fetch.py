@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
     Fetched = tuple[Sequence[Future], dict[Any, Any], Exception | None]
 
+PROMPT = 1.0  # s within which a worker that lives answers: as long, what comes next waits and is fetched together
 SLOW = 60.0  # s that a record of a kilobyte may take to come from its worker
 
 
 class Fetcher:
-    """Fetches results in the background.
+    """Fetches results in the background, by the handful.
 
     Parameters
     ----------
@@ -29,11 +30,21 @@ class Fetcher:
 
     def __init__(self, client: Client, fetched: Callable[[Fetched], None]) -> None:
         self._client, self._fetched = client, fetched
+        self._wanted: list[Future] = []
         self._since: dict[int, tuple[float, Sequence[Future]]] = {}
 
     def fetch(self, futures: Sequence[Future]) -> None:
-        """Begin to fetch the results of finished futures."""
-        self._since[id(futures)] = (time.monotonic(), futures)
+        """Have the results of finished futures fetched."""
+        self._wanted.extend(futures)
+        self.tend()
+
+    def tend(self) -> None:
+        """Ask for what is wanted, unless an answer is about to come."""
+        now = time.monotonic()
+        if not self._wanted or any(now - since < PROMPT for since, _ in self._since.values()):
+            return
+        futures, self._wanted = self._wanted, []
+        self._since[id(futures)] = (now, futures)
         # a thread that nobody waits for: one that a stopped worker holds must not hold the driver at its end
         threading.Thread(target=self._fetch, args=(futures,), name="lensflow-fetch", daemon=True).start()
 
@@ -47,8 +58,9 @@ class Fetcher:
         self._fetched((futures, results, problem))
 
     def arrived(self, futures: Sequence[Future]) -> None:
-        """Take note that results have come."""
+        """Take note that results have come, and ask for the next."""
         del self._since[id(futures)]
+        self.tend()
 
     def silent(self, limit: float) -> list[str]:
         """Return the workers that hold results asked for longer than ``limit`` seconds ago."""

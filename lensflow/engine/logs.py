@@ -86,13 +86,16 @@ def dask_loggers() -> list[logging.Logger]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Dask's own chatter (busy dashboard port, workers leaving) off the terminal."""
-    handlers = [one for logger in dask_loggers() for one in logger.handlers if isinstance(one, logging.StreamHandler)]
-    levels = [one.level for one in handlers]
-    for one in handlers:
-        one.setLevel(logging.CRITICAL)
+    """Keep Dask's own chatter (busy dashboard port, workers leaving) off the terminal, not from other handlers."""
+    terminals = [one for logger in dask_loggers() for one in logger.handlers if type(one) is logging.StreamHandler]
+
+    def grave(record: logging.LogRecord) -> bool:  # one for each caller: several threads may be quiet in turns
+        return record.levelno >= logging.CRITICAL
+
+    for one in terminals:
+        one.addFilter(grave)
     try:
         yield
     finally:
-        for one, level in zip(handlers, levels, strict=True):
-            one.setLevel(level)
+        for one in terminals:
+            one.removeFilter(grave)

@@ -40,10 +40,13 @@ def test_a_worker_that_does_not_answer_holds_nobody_and_is_named(clock: SimpleNa
     stuck, quick = ([cast("Future", SimpleNamespace(key=name))] for name in ("stuck", "quick"))
     fetcher.fetch(stuck)
     fetcher.fetch(quick)
+    assert [one.name for one in threading.enumerate()].count("lensflow-fetch") == 1, "an answer is about to come"
+    clock.now += 2
+    fetcher.tend()
     futures, results, error = said.get(timeout=20)
-    assert (futures is quick, results, error) == (True, {"quick": 1}, None), "the other did not wait"
+    assert (futures, results, error) == (quick, {"quick": 1}, None), "the other did not wait"
     fetcher.arrived(futures)
-    clock.now += 50
+    clock.now += 48
     assert fetcher.silent(60) == []
     clock.now += 20
     assert fetcher.silent(60) == ["tcp://stuck:1"]
@@ -51,6 +54,27 @@ def test_a_worker_that_does_not_answer_holds_nobody_and_is_named(clock: SimpleNa
     futures, _, _ = said.get(timeout=20)
     fetcher.arrived(futures)
     assert fetcher.silent(60) == []
+
+
+def test_what_ends_while_an_answer_is_awaited_is_asked_for_together(clock: SimpleNamespace) -> None:
+    asked: list[list[str]] = []
+    answer = threading.Event()
+    said: queue.Queue[Any] = queue.Queue()
+
+    def gather(wanted: dict[str, Any], errors: str) -> dict[str, int]:
+        assert errors == "skip"
+        asked.append(list(wanted))
+        answer.wait(20)
+        return dict.fromkeys(wanted, 1)
+
+    fetcher = Fetcher(cast("Client", SimpleNamespace(gather=gather)), said.put)
+    for name in "abcd":
+        fetcher.fetch([cast("Future", SimpleNamespace(key=name))])
+    answer.set()
+    fetcher.arrived(said.get(timeout=20)[0])
+    fetcher.arrived(said.get(timeout=20)[0])
+    assert asked == [["a"], ["b", "c", "d"]]
+    assert clock.now == 100
 
 
 def test_an_error_is_carried_to_the_loop() -> None:

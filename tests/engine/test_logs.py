@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import distributed  # noqa: F401 - sets up its loggers
@@ -42,9 +44,31 @@ def test_warnings_are_kept_once_and_found_by_what_they_name(tmp_path: Path) -> N
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
-    before = {one.name: (list(one.handlers), [handler.level for handler in one.handlers]) for one in dask_loggers()}
+    before = {one.name: (list(one.handlers), [list(two.filters) for two in one.handlers]) for one in dask_loggers()}
     assert before, "Dask has loggers"
     with quiet(), kept(tmp_path / "logs" / "driver.log"):
         assert all(len(one.handlers) >= len(before[one.name][0]) for one in dask_loggers())
-    after = {one.name: (list(one.handlers), [handler.level for handler in one.handlers]) for one in dask_loggers()}
+    after = {one.name: (list(one.handlers), [list(two.filters) for two in one.handlers]) for one in dask_loggers()}
     assert after == before
+
+
+@pytest.mark.usefixtures("_speaking")
+def test_only_the_terminal_is_quiet_and_only_until_the_last_has_left() -> None:
+    class Theirs(logging.StreamHandler[io.StringIO]):
+        """A handler of the user's."""
+
+    ours, theirs = logging.StreamHandler(io.StringIO()), Theirs(io.StringIO())
+    logger = logging.getLogger("distributed.nanny")
+    with ExitStack() as stack:
+        for handler in (ours, theirs):
+            logger.addHandler(handler)
+            stack.callback(logger.removeHandler, handler)
+        first, second = quiet(), quiet()
+        for one in (first, second):
+            one.__enter__()
+        logger.warning("a")
+        first.__exit__(None, None, None)
+        logger.warning("b")
+        second.__exit__(None, None, None)
+        logger.warning("c")
+    assert (ours.stream.getvalue(), theirs.stream.getvalue()) == ("c\n", "a\nb\nc\n")
