@@ -74,15 +74,17 @@ def _changed_inputs(now: dict[str, list[int]], then: dict[str, list[int]]) -> It
             yield f"input {min(paths)} {label}{others}"
 
 
-def identify(tree: xr.DataTree, graph: Graph | None, arguments: dict[str, object]) -> Identity:
-    """Return the identity of a run of ``tree``, made by ``graph`` with ``arguments`` (or by hand: None)."""
+def identify(
+    tree: xr.DataTree, graph: Graph | None, arguments: dict[str, object], sources: Iterable[Path] = ()
+) -> Identity:
+    """Return the identity of a run of ``tree``, made from ``sources`` by ``graph`` (None: by hand)."""
     return Identity(
         graph=graph.reference if graph else BY_HAND,
         source_sha256=graph.sha256 if graph else _tasks(tree),
         arguments=plain(arguments),
         version=version("lensflow"),
         geometry=_geometry(tree),
-        inputs=fingerprints(graph.inputs(arguments)) if graph else {},
+        inputs=fingerprints(sources),
     )
 
 

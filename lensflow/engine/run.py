@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Client, get_client
 
+from lensflow.engine import upstream
 from lensflow.engine.claim import check, claimed, open_run
 from lensflow.engine.cluster import cluster, probe, worker_memory
 from lensflow.engine.options import Options
@@ -62,6 +63,8 @@ def run(
 
     Raises
     ------
+    BadInput
+        If an input is the store of a run that is not finished.
     StoreConflict
         If the store was made from something else.
     RunLocked
@@ -76,6 +79,7 @@ def run(
         raise BadOption(f"{out}: names of run directories end in .run; call the store something else, such as .zarr")
     directory = RunDirectory.of(out)
     work = Work.of(data)
+    upstream.check(work.sources)
     check(directory, work, accept_changes=chosen.accept_changes)
     with ExitStack() as stack:
         client = client or _current_client() or stack.enter_context(cluster())

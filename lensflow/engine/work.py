@@ -35,6 +35,8 @@ class Work:
         How each lazy variable is stored, by ``group/name``.
     graph
         The graph file that made it, None for a dataset made by hand.
+    sources
+        The files and folders it reads, as far as its graph says.
     identity
         What decides its pixels.
     """
@@ -44,6 +46,7 @@ class Work:
     blocks: tuple[Block, ...]
     layouts: Mapping[str, store.Layout]
     graph: Graph | None
+    sources: tuple[Path, ...]
     identity: Identity
 
     @classmethod
@@ -69,7 +72,8 @@ class Work:
                 layouts[f"{grid.group}/{name}".lstrip("/")] = store.layout(grid, name, dataset.variables[name])
         graph, arguments = made_by(tree)
         blocks = tuple(sorted((block for grid in found for block in grid.blocks()), key=_turn(found)))
-        return cls(tree, found, blocks, layouts, graph, identify(tree, graph, arguments))
+        sources = tuple(graph.inputs(arguments)) if graph else ()
+        return cls(tree, found, blocks, layouts, graph, sources, identify(tree, graph, arguments, sources))
 
     @property
     def nbytes(self) -> int:
