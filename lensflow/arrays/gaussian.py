@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lensflow.arrays.banded import AxisBlur, blur_banded
+from lensflow.arrays.banded import SHORT, AxisBlur, blur_banded
+from lensflow.arrays.gaussian_bands import blur_banded_masked
 from lensflow.arrays.kernel import Blocks, Kernel, all_finite, full_coverage, slab, validity, zero_filled
 from lensflow.arrays.lowrank import Smoother
 from lensflow.errors import BadInput, BadOption
@@ -239,6 +240,10 @@ def _masked_banded(image: NDArray[Any], kernel: Kernel, area: Window, flux: F4, 
     if all_finite(image, y.inputs, x.inputs):
         _banded(image, kernel, area, flux)
         full_coverage(kernel, image.shape, area, coverage)
+        return
+    if kernel.reach > SHORT:
+        with np.errstate(invalid="ignore", over="ignore"):
+            blur_banded_masked(image, kernel, area, flux, coverage)
         return
     _banded(image, kernel, area, coverage, validity)
     np.clip(coverage, 0.0, 1.0, out=coverage)

@@ -212,6 +212,39 @@ def test_invalid_pixels_out_of_reach_do_not_matter(sigma: float) -> None:
     np.testing.assert_allclose(coverage, 1.0, rtol=0, atol=1e-6)
 
 
+def clumps(kind: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Invalid pixels in places where blocks, tiles and the image end."""
+    lost = np.zeros(shape, np.bool_)
+    if kind == "corners of blocks":
+        for at in (24, 64, 72, 192):
+            lost[at - 2 : at + 2, at - 2 : at + 2] = True
+            lost[at, -at] = True
+    elif kind == "edges of the image":
+        lost[0, :40], lost[-3:, -5:], lost[200:210, 0], lost[50, -1] = (True,) * 4
+    elif kind == "whole blocks":
+        lost[128:320, 64:256] = True
+    elif kind == "one half":
+        lost[:, 900:], lost[600:] = True, True
+    return lost
+
+
+@pytest.mark.parametrize("sigma", [1.0, 5.0, 9.0, 21.0, 60.0, 90.0])
+@pytest.mark.parametrize("kind", ["corners of blocks", "edges of the image", "whole blocks", "one half"])
+def test_clumps_of_invalid_pixels(kind: str, sigma: float) -> None:
+    image = np.random.default_rng(12).random((800, 1500), dtype=np.float32)
+    lost = clumps(kind, image.shape)
+    kept = np.where(lost, np.float32(0), image)
+    image[lost] = np.nan
+    flux, coverage = gaussian_blur_masked(image, sigma=sigma, radius=RADIUS)
+    assert error(flux, reference(kept, sigma, RADIUS)) < 1e-6
+    assert np.abs(coverage - reference(~lost, sigma, RADIUS)).max() < 1e-6
+    assert 0.0 <= coverage.min() <= coverage.max() <= 1.0
+    window = (150, 420), (200, 1100)
+    parts = gaussian_blur_masked(image, sigma=sigma, radius=RADIUS, window=window)
+    for part, whole in zip(parts, (flux, coverage), strict=True):
+        np.testing.assert_allclose(part, whole[150:420, 200:1100], rtol=0, atol=1.5e-6)
+
+
 @pytest.mark.parametrize("sigma", [4.0, 20.0, 120.0])
 def test_nothing_valid_gives_zeros(sigma: float) -> None:
     image = np.full((150, 150), np.nan, np.float32)
@@ -256,7 +289,8 @@ def test_no_temporary_of_the_size_of_the_image(sigma: float, *, damaged: bool) -
     finally:
         tracemalloc.stop()
     outputs = 2 * image.nbytes
-    assert peak - outputs < 0.3 * image.nbytes + 8e6
+    work = 0.45 if sigma > RADIUS / 6 else 0.3  # long kernels hold moments of values and validity
+    assert peak - outputs < work * image.nbytes + 8e6
 
 
 @pytest.mark.parametrize(
