@@ -10,6 +10,7 @@ from lensflow.ps1.export import export
 from lensflow.ps1.inventory import Plan
 from lensflow.ps1.mosaic import projection_image
 from lensflow.ps1.options import Options, inputs
+from lensflow.ps1.outlines import outlined
 from lensflow.ps1.outputs import projection_node, tree
 from lensflow.ps1.picture import before_after, picture
 from lensflow.ps1.removed import GROUP
@@ -62,5 +63,5 @@ def _projection(plan: Plan, options: Options, stars: Delayed | None) -> dict[str
     sigma, radius = options.sigma_px, options.radius_px
     blurred = convolve(image, sigma=sigma, radius=radius, nan=options.nan, min_coverage=options.min_coverage)
     name = f"{plan.layout.projection.number:04d}"
-    nodes = {name: projection_node(image, blurred, plan)}
+    nodes = {name: outlined(projection_node(image, blurred, plan), plan)}
     return nodes | ({} if table is None else {f"{name}/{GROUP}": table})

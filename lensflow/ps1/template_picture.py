@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from lensflow.ps1.picture import EMPTY, PIXELS, Stretch
+from lensflow.ps1.picture import PIXELS
+from lensflow.ps1.picture_panels import EMPTY, Stretch
 from lensflow.ps1.tess_image import refined
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """Quick looks: the right pixels, on the right sky."""
 
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -12,9 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import lensflow as lf
-from lensflow.ps1.picture import Stretch, before_after, coarse, mask_kinds, picture, thinned_wcs
+from lensflow.ps1.picture import before_after, coarse, picture
+from lensflow.ps1.picture_panels import Stretch, mask_kinds, thinned_wcs
 from lensflow.ps1.simulate import simulate
-from lensflow.ps1.tessellation import Geometry
+from lensflow.ps1.tessellation import Geometry, grid_to_sky
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,42 @@ def test_before_and_after_of_a_store_that_is_not_chunked(made: tuple[xr.DataTree
     expected = before_after(tree, source, scale=40, bands=("r",))
     for found, image in zip(shown(figure), shown(expected), strict=True):
         np.testing.assert_array_equal(found, image)
+
+
+def borders(axes: Any) -> dict[str, NDArray[np.float64]]:
+    """Return the corners of what is there, by the names in them."""
+    there = [line.get_xydata() for line in axes.lines if not line.is_dashed()]
+    return {text.get_text(): corners for text, corners in zip(axes.texts, there, strict=True)}
+
+
+def test_borders_of_skycells_are_where_the_sky_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words: dict[str, Any] = {"scale": 40, "mode": "constant", "weights": False, "bands": ("r",)}
+    cells = ("skycell.2246.033", "skycell.2246.034", "skycell.2246.043")
+    simulate(tmp_path, cells, drop=cells[1:2], **words)
+    made = lf.graph("ps1_convolution")(tmp_path, selection=cells, scale=40, bands=("r",))
+    assert isinstance(made, xr.DataTree)
+    monkeypatch.setattr("lensflow.ps1.picture.PIXELS", 90)  # so that it is thinned
+    figure = picture(made)
+    flux, mask, coverage = (axes for axes in figure.axes if hasattr(axes, "wcs"))
+    assert set(borders(flux)) == set(borders(mask)) == set(borders(coverage)) == {"2246.033", "2246.043"}
+    grid = Geometry(40).projection(2246)
+    y0, x0 = grid.cell_origin(4, 3)
+    edges = np.array([[x0, y0], [x0 + grid.width, y0 + grid.height]]) - 0.5  # of the pixels of the cell
+    sky = np.stack(grid_to_sky(grid, *edges.T), axis=1)
+    found = flux.wcs.wcs_pix2world(borders(flux)["2246.043"][[0, 2]], 0)
+    np.testing.assert_allclose(found, sky, rtol=0, atol=2e-5)  # the survey rounds tangent points
+    figure.savefig(tmp_path / "a.png")
+
+
+def test_the_place_of_a_missing_skycell_is_dashed(tmp_path: Path) -> None:
+    words: dict[str, Any] = {"scale": 40, "mode": "constant", "weights": False, "bands": ("r",)}
+    cells = tuple(f"skycell.2246.03{x}" for x in (3, 4, 5))
+    simulate(tmp_path, cells, drop=cells[1:2], **words)
+    made = lf.graph("ps1_convolution")(tmp_path, selection=cells, scale=40, bands=("r",))
+    assert isinstance(made, xr.DataTree)
+    flux = picture(made).axes[0]
+    dashed = {text.get_text(): line.is_dashed() for text, line in zip(flux.texts, flux.lines, strict=True)}
+    assert dashed == {"2246.033": False, "2246.034": True, "2246.035": False}
 
 
 @pytest.mark.parametrize("step", [2, 3, 7])

@@ -14,10 +14,12 @@ import xarray as xr
 
 from lensflow.engine.catalog import PROVENANCE
 from lensflow.engine.catalog import graph as load_graph
+from lensflow.engine.report.classes import classes, draw_classes
+from lensflow.engine.report.outlines import draw_outlines, outlines
 from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -27,10 +29,10 @@ if TYPE_CHECKING:
 
 SIDE = 720  # px of a look, at most
 MOST = 24  # variables that are drawn
-CLASSES = 16  # different values up to which whole numbers are drawn as classes
 SKEWED = 4.0  # times that the bright side of a distribution is longer than the faint one, for a stretch
 LIMITS = (1.0, 99.5)  # percentiles between which an image is drawn
 EMPTY = "#9e9e9e"  # no value
+DARK = "#404040"  # lines on light colours
 
 Look = dict[str, str]
 
@@ -51,7 +53,7 @@ def looks(directory: RunDirectory) -> dict[str, Any]:
         # not chunked: a picture reads few pixels, and a graph of all chunks would cost more than they do
         with xr.open_datatree(directory.out, engine="zarr", consolidated=False) as tree:
             variables = list(_drawable(tree))
-            each = [_look(name, partial(_draw, name, one)) for name, one in variables[:MOST]]
+            each = [_look(name, partial(_draw, name, one, about)) for name, one, about in variables[:MOST]]
             return {"own": _own(tree), "each": each, "more": max(0, len(variables) - MOST)}
     except Exception as error:  # noqa: BLE001 - shown in the report
         return {"own": _problem("the store", error), "each": [], "more": 0}
@@ -88,14 +90,15 @@ def _png(figure: Figure) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _drawable(tree: xr.DataTree) -> Iterator[tuple[str, xr.DataArray]]:
+def _drawable(tree: xr.DataTree) -> Iterator[tuple[str, xr.DataArray, Mapping[Any, Any]]]:
+    """Return the variables that can be drawn: name, values, and the attributes of their group."""
     for node in tree.subtree:
         for name, variable in node.data_vars.items():
             if variable.ndim and variable.size and variable.dtype.kind in "biuf":
-                yield f"{node.path}/{name}".replace("//", "/").lstrip("/"), variable
+                yield f"{node.path}/{name}".replace("//", "/").lstrip("/"), variable, node.attrs
 
 
-def _draw(name: str, variable: xr.DataArray) -> Figure:
+def _draw(name: str, variable: xr.DataArray, about: Mapping[Any, Any]) -> Figure:
     """Draw the first image, or the first line, of a variable, thinned to what a page can show."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that a run need not pay
 
@@ -108,30 +111,33 @@ def _draw(name: str, variable: xr.DataArray) -> Figure:
     if thin.ndim == 1:
         thin.plot.line(ax=axes)
     else:
-        _image(figure, axes, thin)
-    every = f", every {max(steps)}th pixel" if max(steps) > 1 else ""
+        colour = _image(figure, axes, thin)
+        draw_outlines(axes, outlines(about, thin), colour=colour)
+    every = f", one pixel in {max(steps)}" if max(steps) > 1 else ""
     first = f", the first of {variable.size // max(plane.size, 1)}" if variable.ndim > 2 else ""
     axes.set_title(f"{name}{first}{every}", fontsize=9)
     return figure
 
 
-def _image(figure: Figure, axes: Axes, image: xr.DataArray) -> None:
+def _image(figure: Figure, axes: Axes, image: xr.DataArray) -> str:
+    """Draw an image, and return a colour that can be seen on it."""
     values = image.values
     (top, bottom), (left, right) = (_ends(image, dim) for dim in image.dims)
     options: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": (left, right, top, bottom)}
     options["interpolation"] = "nearest"
     if abs(right - left) and 0.25 < abs((bottom - top) / (right - left)) < 4:
         options["aspect"] = "equal"
-    levels = np.unique(values) if values.dtype.kind in "biu" else np.empty(0)
-    if 0 < levels.size <= CLASSES:
-        _classes(figure, axes, values, levels, options)
-    else:
-        norm, said = stretch(values)
-        drawn = axes.imshow(np.ma.masked_invalid(values), cmap=_map("viridis"), norm=norm, **options)
-        label = " ".join(filter(None, [str(image.attrs.get("units", "")), said]))
-        figure.colorbar(drawn, ax=axes, label=label)
     axes.set_xlabel(str(image.dims[1]))
     axes.set_ylabel(str(image.dims[0]))
+    kinds = classes(image)
+    if kinds is not None:
+        draw_classes(figure, axes, kinds, options)
+        return DARK
+    norm, said = stretch(values)
+    drawn = axes.imshow(np.ma.masked_invalid(values), cmap=_map("viridis"), norm=norm, **options)
+    label = " ".join(filter(None, [str(image.attrs.get("units", "")), said]))
+    figure.colorbar(drawn, ax=axes, label=label)
+    return "white"
 
 
 def _ends(image: xr.DataArray, dim: object) -> tuple[float, float]:
@@ -143,19 +149,6 @@ def _ends(image: xr.DataArray, dim: object) -> tuple[float, float]:
     first, last = float(coordinate[0]), float(coordinate[-1])
     half = (last - first) / (length - 1) / 2
     return first - half, last + half
-
-
-def _classes(figure: Figure, axes: Axes, values: NDArray[Any], levels: NDArray[Any], options: dict[str, Any]) -> None:
-    """Draw whole numbers of a few kinds, each in a colour of its own."""
-    from matplotlib import colormaps  # noqa: PLC0415 - see _draw
-    from matplotlib.colors import ListedColormap  # noqa: PLC0415
-
-    colours = ["#f2f2f2", *colormaps["tab20"].colors][: levels.size]  # type: ignore[attr-defined]
-    drawn = axes.imshow(
-        np.searchsorted(levels, values), cmap=ListedColormap(colours), vmin=-0.5, vmax=levels.size - 0.5, **options
-    )
-    bar = figure.colorbar(drawn, ax=axes, ticks=range(levels.size))
-    bar.ax.set_yticklabels([str(one) for one in levels])
 
 
 def stretch(values: NDArray[Any]) -> tuple[Any, str]:
