@@ -112,7 +112,7 @@ def draw_flux(figure: Figure, axes: list[Any], images: list[NDArray[np.float32]]
     places, labels = stretch.ticks()
     bar = figure.colorbar(shown, ax=axes[-1], pad=0.02, fraction=0.05)
     bar.set_ticks(places, labels=labels)
-    bar.ax.set_title("counts/s", fontsize="medium")
+    bar.ax.set_title("counts/s", fontsize="medium", loc="left")
 
 
 def draw_mask(figure: Figure, axes: Any, kinds: NDArray[np.uint8]) -> None:  # noqa: ANN401 - WCSAxes

@@ -47,7 +47,7 @@ def picture(data: xr.Dataset | xr.DataTree) -> Figure:
         figure, axes[0], stretch(flux), f"FLUX_SUM, dx {dx:g}, dy {dy:g}", cmap="magma", vmin=-1, vmax=stretch.top
     )
     bar.set_ticks(places, labels=labels)
-    bar.ax.set_title("counts/s", fontsize="medium")
+    bar.ax.set_title("counts/s", fontsize="medium", loc="left")
     _show(figure, axes[1], count, "COUNT", cmap="viridis")
     _show(figure, axes[2], thin["MASK"].values / count, "MASK / COUNT", cmap="cividis", vmin=0, vmax=1)
     return figure

@@ -10,12 +10,16 @@ import numpy as np
 from astropy.io import fits
 
 from lensflow.errors import BadOption
-from lensflow.ps1.cells import Rect, bounding
+from lensflow.ps1.ccd import ccd_cells
 from lensflow.ps1.simulate import simulate as simulate_cells
+from lensflow.ps1.template_scene import tess_pixels
 from lensflow.ps1.tess_image import tan_sip
 from lensflow.ps1.tessellation import Geometry, grid_to_sky
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lensflow.ps1.tessellation import Projection
     from lensflow.ps1.truth import Truth
 
 PIXEL = 20.4  # arcsec, of TESS near the middle of a CCD
@@ -36,6 +40,8 @@ class SimulatedTess:
     def __str__(self) -> str:
         return f"{self.tess}, and {self.truth}"
 
+    __repr__ = __str__  # for notebooks, as that of the truth
+
 
 def simulate(
     out: Path,
@@ -43,6 +49,7 @@ def simulate(
     projection: int = 2246,
     rows: tuple[int, int] = (3, 6),
     columns: tuple[int, int] = (3, 7),
+    centre: tuple[float, float] | None = None,
     scale: int = 20,
     seed: int = 0,
     stars: int | None = None,
@@ -57,6 +64,7 @@ def simulate(
 ) -> SimulatedTess:
     """Write skycells as ps1_convolution reads them, and the image of a small TESS CCD in the middle of them.
 
+    The image shows the same sky: in the band that the skycells are combined to, its background subtracted.
     Run ps1_convolution on OUT/skycells with the same scale; its store and OUT/tess...ffic.fits are the input here.
 
     Parameters
@@ -69,6 +77,9 @@ def simulate(
         Of skycells: first, and one past the last.
     columns
         Of skycells: first, and one past the last.
+    centre
+        RA and Dec in degrees of the middle of the TESS image: then the skycells under it are written, of all
+        projections, and projection, rows and columns have no effect.
     scale
         Divisor of 240 by which skycells are smaller than real ones.
     seed
@@ -78,7 +89,7 @@ def simulate(
     galaxies
         Mean number a cell; by default 4000/scale.
     noise
-        Photon noise in the skycells.
+        Photon noise in the skycells, and noise in the TESS image.
     shape
         Rows and columns of the TESS image.
     rotation
@@ -93,8 +104,18 @@ def simulate(
         Of TESS.
     """
     out = Path(out)
+    geometry = Geometry(scale)
+    middle = _middle(geometry.projection(projection), rows, columns) if centre is None else centre
+    header = tess_header(middle, shape=shape, rotation=rotation, pixel=pixel)
+    path = out / f"tess2019357164649-s{sector:04d}-{camera}-{ccd}-0165-s_ffic.fits"
+    place = {"SECTOR": sector, "CAMERA": camera, "CCD": ccd, "TELESCOP": "TESS"}
+    cells: tuple[str, ...] = ()
+    if centre is not None:
+        _write(path, np.zeros(shape, np.float32), place, header)  # for its outline
+        cells = ccd_cells(str(path), geometry)
     truth = simulate_cells(
         out / "skycells",
+        cells,
         projection=projection,
         rows=rows,
         columns=columns,
@@ -107,17 +128,24 @@ def simulate(
         camera=camera,
         ccd=ccd,
     )
-    grid = Geometry(scale).projection(projection)
-    box = bounding(
-        [Rect(y, x, y + grid.height, x + grid.width) for y, x in (grid.cell_origin(c.y, c.x) for c in truth.cells)]
-    )
-    ra, dec = grid_to_sky(grid, (box.x0 + box.x1 - 1) / 2, (box.y0 + box.y1 - 1) / 2)
-    header = tess_header((float(ra), float(dec)), shape=shape, rotation=rotation, pixel=pixel)
-    path = out / f"tess2019357164649-s{sector:04d}-{camera}-{ccd}-0165-s_ffic.fits"
-    place = {"SECTOR": sector, "CAMERA": camera, "CCD": ccd, "TELESCOP": "TESS"}
-    hdus = [fits.PrimaryHDU(header=fits.Header(place)), fits.ImageHDU(np.zeros(shape, np.float32), header=header)]
-    fits.HDUList(hdus).writeto(path, overwrite=True)
+    camera_image = tan_sip(header, "simulated header")
+    step = geometry.pixel_scale * 3600
+    _write(path, tess_pixels(truth.sky.scene, camera_image, step=step, seed=seed if noise else None), place, header)
     return SimulatedTess(path, truth.source, truth)
+
+
+def _middle(grid: Projection, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[float, float]:
+    """Return RA and Dec of the middle of a rectangle of skycells."""
+    y0, x0 = grid.cell_origin(rows[0], columns[0])
+    y1, x1 = grid.cell_origin(rows[1] - 1, columns[1] - 1)
+    ra, dec = grid_to_sky(grid, (x0 + x1 + grid.width - 1) / 2, (y0 + y1 + grid.height - 1) / 2)
+    return float(ra), float(dec)
+
+
+def _write(path: Path, pixels: NDArray[np.float32], place: dict[str, Any], header: fits.Header) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hdus = [fits.PrimaryHDU(header=fits.Header(place)), fits.ImageHDU(pixels, header=header)]
+    fits.HDUList(hdus).writeto(path, overwrite=True)
 
 
 def tess_header(
