@@ -6,6 +6,7 @@ import xarray as xr
 from dask.delayed import Delayed
 
 from lensflow.ps1.blur import convolve
+from lensflow.ps1.ccd import with_ccds
 from lensflow.ps1.export import export
 from lensflow.ps1.inventory import Plan
 from lensflow.ps1.mosaic import projection_image
@@ -52,7 +53,8 @@ def graph(source: Path, **options: object) -> xr.DataTree:
     nodes: dict[str, xr.Dataset] = {}
     for plan in plans:
         nodes |= _projection(plan, chosen, stars)
-    return tree(nodes, inventory=inventory, plans=plans, options=chosen.record())
+    made = tree(nodes, inventory=inventory, plans=plans, options=chosen.record())
+    return with_ccds(made, chosen.selection, geometry=chosen.geometry, source=source)
 
 
 def _projection(plan: Plan, options: Options, stars: Delayed | None) -> dict[str, xr.Dataset]:

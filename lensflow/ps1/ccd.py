@@ -14,9 +14,13 @@ from astropy.wcs import WCS, FITSFixedWarning
 from lensflow.arrays.fits import read_image_header
 from lensflow.arrays.reproject import TanGrid
 from lensflow.errors import BadInput
+from lensflow.ps1.selection import find_list, read_selection
 from lensflow.ps1.tessellation import CELLS, FIRST, LAST, Skycell
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import xarray as xr
     from numpy.typing import NDArray
 
     from lensflow.ps1.tessellation import Geometry, Projection
@@ -26,6 +30,8 @@ SIDE = 64  # positions along a side of the image: the distortion bends it
 WIDEST = 60.0  # deg from the middle to a corner; the diagonal of a CCD is 17
 
 _IMAGE = re.compile(r".+\.(?:fits|fit|fts)", re.IGNORECASE)
+_CCD = re.compile(r"0*(\d+)/([1-4])/([1-4])")
+_NAMED = re.compile(r"s(\d{4})[-_]([1-4])[-_]([1-4])(?!\d)")  # in names of images and lists of a CCD
 
 
 def ccd_cells(item: str, geometry: Geometry) -> tuple[str, ...]:
@@ -49,6 +55,57 @@ def ccd_cells(item: str, geometry: Geometry) -> tuple[str, ...]:
     if not found:
         raise BadInput(f"{item}: found it outside of RINGS.V3, expected an image north of declination -40 degrees")
     return tuple(map(str, found))
+
+
+def with_ccds(made: xr.DataTree, selection: Sequence[str], *, geometry: Geometry, source: Path) -> xr.DataTree:
+    """Return convolved projections with the skycells of each CCD that was asked for.
+
+    Several CCDs share cells, which are made once for all of them: the lists tell them apart again.
+
+    Parameters
+    ----------
+    made
+        Its attribute ``selection`` names the cells that the selection came to.
+    selection
+        As the user gave it; names of skycells and projections are of no CCD.
+    geometry
+        The tessellation, or its scaled copy.
+    source
+        Where lists are looked for.
+
+    Returns
+    -------
+    xr.DataTree
+        With an attribute ``ccds``, if there are any: names of cells in order, by sector/camera/ccd as the name of the
+        list or image has it, or else by that name.
+
+    Raises
+    ------
+    BadInput
+        If a list or an image is not sound.
+    """
+    kept, found = set(made.attrs["selection"]), dict[str, set[str]]()
+    for item in selection:
+        cells = _listed(item, geometry, source)
+        if cells:
+            found.setdefault(_ccd_name(item), set()).update(kept.intersection(cells))
+    if found:
+        made.attrs["ccds"] = {name: sorted(cells) for name, cells in sorted(found.items())}
+    return made
+
+
+def _listed(item: str, geometry: Geometry, source: Path) -> tuple[str, ...]:
+    """Return the cells of an item of a selection that is a CCD, none for another."""
+    ccd = _CCD.fullmatch(item)
+    if ccd is not None or item.endswith(".csv"):
+        path = Path(item) if ccd is None else find_list(source, *(int(part) for part in ccd.groups()))
+        return tuple(map(str, read_selection(path, geometry)))
+    return ccd_cells(item, geometry) if _IMAGE.fullmatch(item) else ()
+
+
+def _ccd_name(item: str) -> str:
+    place = _CCD.fullmatch(item) or _NAMED.search(Path(item).name)
+    return Path(item).name if place is None else "/".join(str(int(part)) for part in place.groups())
 
 
 def outline(path: Path, *, buffer: float = BUFFER) -> NDArray[np.float64]:

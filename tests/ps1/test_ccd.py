@@ -1,8 +1,10 @@
 """The skycells under a TESS CCD, against the sphere sampled densely."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 import lensflow as lf
 from lensflow.errors import BadInput
 from lensflow.ps1.ccd import BUFFER, ccd_cells, cells_under, outline
+from lensflow.ps1.combine import Combination
 from lensflow.ps1.simulate import simulate
 from lensflow.ps1.tessellation import CELLS, FIRST, LAST, RINGS_V3, Geometry, Skycell, sky_to_grid
 
@@ -150,6 +153,71 @@ def test_images_without_a_place_on_the_sky_are_refused(tmp_path: Path) -> None:
     broken["CD1_1"] = broken["CD1_2"] = 0.0
     with pytest.raises(BadInput, match=r"broken\.fits: found world coordinates"):
         ccd_cells(str(write(tmp_path / "broken.fits", broken)), RINGS_V3)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Skycells of two projections, and the images of two small CCDs that overlap where they meet."""
+    out = tmp_path_factory.mktemp("shared")
+    images = []
+    for ccd, ra in ((2, 120.6), (3, 121.0)):
+        small = header(ra, 46.1, step=STEP / 24, sip=False)
+        images.append(str(write(out / f"tess2019357164649-s0020-3-{ccd}-0165-s_ffic.fits", small)))
+    cells = tuple(dict.fromkeys(cell for path in images for cell in ccd_cells(path, Geometry(40))))
+    words: dict[str, Any] = {"mode": "constant", "format": "zarr", "bands": ("r",), "weights": False, "masks": False}
+    return simulate(out, cells, scale=40, **words).source, images
+
+
+def reads(
+    source: Path, selection: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, **words: Any
+) -> Counter[tuple[str, int]]:
+    """Compute a selection, and return how often each row of each skycell was read."""
+    found: Counter[tuple[str, int]] = Counter()
+    slabs = Combination.slabs
+
+    def counted(self: Combination, start: int, stop: int) -> Any:
+        found.update((str(self.cell.cell), row) for row in range(start, stop))
+        return slabs(self, start, stop)
+
+    lazy = lf.graph("ps1_convolution")(source, selection=selection, scale=40, bands=("r",), **words)
+    with monkeypatch.context() as patch:
+        patch.setattr(Combination, "slabs", counted)
+        dask.compute(*(node.to_dataset() for node in lazy.children.values()), scheduler="sync")
+    return found
+
+
+def test_cells_that_ccds_share_are_read_once(shared: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    source, images = shared
+    one, other = (set(ccd_cells(path, Geometry(40))) for path in images)
+    assert {name.split(".")[1] for name in one & other} == {"2246", "2247"}
+    alone = {"fill": "none", "halo_cells": False}
+    both = reads(source, tuple(images), monkeypatch, **alone)
+    assert {name for name, _ in both} == one | other
+    assert set(both.values()) == {1}
+    apart = [reads(source, (path,), monkeypatch, **alone) for path in images]
+    again = sum(count for counts in apart for (name, _), count in counts.items() if name in one & other)
+    once = sum(count for (name, _), count in both.items() if name in one & other)
+    assert again > 1.8 * once  # what is spared
+    filled = reads(source, tuple(images), monkeypatch)
+    assert sum(filled.values()) < 1.5 * len(filled)  # what fills in the other projection is read for that too
+
+
+def test_each_ccd_keeps_the_list_of_its_cells(shared: tuple[Path, list[str]], tmp_path: Path) -> None:
+    source, images = shared
+    one, other = (sorted(ccd_cells(path, Geometry(40))) for path in images)
+    graph = lf.graph("ps1_convolution")
+    made = graph(source, selection=tuple(images), scale=40, bands=("r",))
+    assert made.attrs["ccds"] == {"20/3/2": one, "20/3/3": other}
+    assert set(made.attrs["selection"]) == {*one, *other}
+    backwards = graph(source, selection=tuple(images[::-1]), scale=40, bands=("r",))
+    assert list(backwards.attrs["ccds"].items()) == list(made.attrs["ccds"].items())
+    part = graph(source, selection=tuple(images), projection=2246, scale=40, bands=("r",))
+    assert part.attrs["ccds"]["20/3/2"] == [name for name in one if ".2246." in name]
+    listed = tmp_path / "mine.csv"
+    listed.write_text("NAME\n" + "\n".join(one) + "\n")
+    lists = graph(source, selection=("20/3/3", str(listed), other[0]), scale=40, bands=("r",)).attrs["ccds"]
+    assert lists == {"20/3/3": sorted({*one, *other}), "mine.csv": one}  # the simulator lists all that it wrote
+    assert "ccds" not in graph(source, selection=(one[0],), scale=40, bands=("r",)).attrs
 
 
 def test_ccds_that_share_cells_are_one_selection(tmp_path: Path) -> None:
