@@ -76,7 +76,7 @@ def with_ccds(made: xr.DataTree, selection: Sequence[str], *, geometry: Geometry
     Returns
     -------
     xr.DataTree
-        With an attribute ``ccds``, if there are any: names of cells in order, by sector/camera/ccd as the name of the
+        With an attribute ``ccds``, if there are several: names of cells in order, by sector/camera/ccd as the name of the
         list or image has it, or else by that name.
 
     Raises
@@ -89,7 +89,7 @@ def with_ccds(made: xr.DataTree, selection: Sequence[str], *, geometry: Geometry
         cells = _listed(item, geometry, source)
         if cells:
             found.setdefault(_ccd_name(item), set()).update(kept.intersection(cells))
-    if found:
+    if len(found) > 1:  # of one, the list is the selection
         made.attrs["ccds"] = {name: sorted(cells) for name, cells in sorted(found.items())}
     return made
 

@@ -199,7 +199,7 @@ def test_cells_that_ccds_share_are_read_once(shared: tuple[Path, list[str]], mon
     once = sum(count for (name, _), count in both.items() if name in one & other)
     assert again > 1.8 * once  # what is spared
     filled = reads(source, tuple(images), monkeypatch)
-    assert sum(filled.values()) < 1.5 * len(filled)  # what fills in the other projection is read for that too
+    assert sum(filled.values()) < 2 * len(filled)  # what fills in the other projection is read for that too
 
 
 def test_each_ccd_keeps_the_list_of_its_cells(shared: tuple[Path, list[str]], tmp_path: Path) -> None:
@@ -217,7 +217,8 @@ def test_each_ccd_keeps_the_list_of_its_cells(shared: tuple[Path, list[str]], tm
     listed.write_text("NAME\n" + "\n".join(one) + "\n")
     lists = graph(source, selection=("20/3/3", str(listed), other[0]), scale=40, bands=("r",)).attrs["ccds"]
     assert lists == {"20/3/3": sorted({*one, *other}), "mine.csv": one}  # the simulator lists all that it wrote
-    assert "ccds" not in graph(source, selection=(one[0],), scale=40, bands=("r",)).attrs
+    for alone in (images[0], one[0]):  # however a selection of one is spelled, the result is the same
+        assert "ccds" not in graph(source, selection=(alone,), scale=40, bands=("r",)).attrs
 
 
 def test_ccds_that_share_cells_are_one_selection(tmp_path: Path) -> None:
