@@ -76,8 +76,8 @@ def with_ccds(made: xr.DataTree, selection: Sequence[str], *, geometry: Geometry
     Returns
     -------
     xr.DataTree
-        With an attribute ``ccds``, if there are several: names of cells in order, by sector/camera/ccd as the name of the
-        list or image has it, or else by that name.
+        With an attribute ``ccds``, if there are several: names of cells in order, by sector/camera/ccd as the name of
+        the list or image has it, or else by that name.
 
     Raises
     ------

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 EMPTY = "#9e9e9e"  # no value
 SMALL = 2.8  # pt, the smallest letters of a name
+INSET = 0.1  # of the width of a skycell: beyond what it shares with the next
 
 _KINDS = (
     ("none", MaskBit(0)),
@@ -172,10 +173,9 @@ def draw_borders(axes: Any, node: xr.Dataset, *, step: int, mean: bool = False, 
         x, y = (np.array(one["x"]) - x0) / step, (np.array(one["y"]) - y0) / step
         style = "--" if one.get("dashed") else "-"
         axes.plot([*x, x[0]], [*y, y[0]], style, color=colour, lw=0.4, alpha=0.7)
-        size = min(points * np.ptp(x) / (0.7 * len(one["name"])), 6.0)
+        size = min(points * np.ptp(x) / (0.9 * len(one["name"])), 6.0)
         if size >= SMALL:
-            axes.text(
-                x.mean(), y.mean(), one["name"], color=colour, fontsize=size, ha="center", va="center", alpha=0.85
-            )
+            corner = x.min() + INSET * np.ptp(x), y.min() + INSET * np.ptp(y)
+            axes.text(*corner, one["name"], color=colour, fontsize=size, alpha=0.85)
     axes.set_xlim(limits[0])
     axes.set_ylim(limits[1])
