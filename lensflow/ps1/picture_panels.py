@@ -96,7 +96,9 @@ def sky_axes(figure: Figure, panel: Any, keys: dict[str, float | str], *, first:
     axes.coords[0].set_axislabel("RA (deg)")
     axes.coords[1].set_axislabel("Dec (deg)" if first else " ")
     axes.coords[1].set_ticklabel_visible(first)
-    for coordinate in axes.coords:
+    for coordinate, side in zip(axes.coords, "bl", strict=True):  # not where the title is
+        coordinate.set_ticklabel_position(side)
+        coordinate.set_axislabel_position(side)
         coordinate.set_major_formatter("d.dd")
         coordinate.set_ticks(number=5)
     return axes
