@@ -121,8 +121,6 @@ class FitsImage:
 
     def close(self) -> None:
         """Close the file."""
-        if self._tiles is not None:
-            self._tiles.close()
         self._file.close()
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:

@@ -131,7 +131,7 @@ class Combination:
         If a band turns out to be damaged half-way, all is yielded again without it: take the last value.
         """
         try:
-            self._open()
+            self._open(stop)
             while True:
                 before = len(self.damaged)
                 for rows in self._steps(start, stop):
@@ -145,11 +145,12 @@ class Combination:
             for reader in self._readers.values():
                 reader.close()
 
-    def _open(self) -> None:
+    def _open(self, stop: int) -> None:
         for band, files in self._files.items():
             kind = FitsBand if files.format == "fits" else ZarrBand
             try:
-                reader = kind(files, self.projection, self.cell.cell, weight=self.recipe.uncertainty)
+                weight, last = self.recipe.uncertainty, stop - files.rect.y0
+                reader = kind(files, self.projection, self.cell.cell, weight=weight, stop=last)
             except BadInput as error:
                 self._give_up(band, error)
             else:

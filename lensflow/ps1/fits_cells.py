@@ -6,7 +6,9 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from lensflow.arrays.fits import FitsImage, read_image_header
 from lensflow.errors import BadInput
@@ -17,12 +19,12 @@ from lensflow.ps1.tessellation import FIRST, LAST, Skycell
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from lensflow.ps1.tessellation import Geometry, Projection
 
-STEP = 128  # rows read at a time: they fit the cache, and tiles are single rows
+STEP = 64  # rows worked on at a time: they fit the cache
+AHEAD = 512  # rows decoded at a time: tiles are single rows, and starting the decoder costs as much as thirty of them
 
 _RAW = re.compile(r"rings\.v3\.(skycell\.\d+\.0\d\d)\.stk\.([a-z])\.unconv(?:\.(mask|wt))?\.fits")
 _KIND = re.compile(r"\.unconv[._](mask|wt)\b")
@@ -121,6 +123,28 @@ def _cells(found: Found, geometry: Geometry) -> list[CellFiles]:
     return [CellFiles(cell, tuple(bands)) for cell, bands in cells.items()]
 
 
+class _Ahead:
+    """An image read upwards, whose rows are decoded many at a time."""
+
+    def __init__(self, path: str, stop: int) -> None:
+        self._image = FitsImage(path)
+        self.path, self.header = path, self._image.header
+        self._stop = min(stop, self._image.shape[0])
+        self._start, self._decoded = 0, np.empty((0, 0))
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows as stored."""
+        if start < self._start or stop > self._start + len(self._decoded):
+            self._decoded = np.empty((0, 0))  # first, that there are never two
+            self._decoded = self._image.rows(start, max(stop, min(start + AHEAD, self._stop)))
+            self._start = start
+        return self._decoded[start - self._start : stop - self._start]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._image.close()
+
+
 class FitsBand:
     """One band of a skycell in FITS files, open for reading by rows of its data rectangle.
 
@@ -132,6 +156,8 @@ class FitsBand:
         What their headers must agree with.
     weight
         Whether the variance will be asked for.
+    stop
+        One past the last row that will be asked for: rows before it are decoded ahead.
 
     Raises
     ------
@@ -139,9 +165,9 @@ class FitsBand:
         If a file is damaged or contradicts its name.
     """
 
-    def __init__(self, files: BandFiles, projection: Projection, cell: Skycell, *, weight: bool) -> None:
-        self.step = STEP
-        self._open: list[FitsImage] = []
+    def __init__(self, files: BandFiles, projection: Projection, cell: Skycell, *, weight: bool, stop: int = 0) -> None:
+        self.step, self._stop = STEP, stop
+        self._open: list[_Ahead] = []
         try:
             self._image = self._checked(files.image, files, projection, cell)
             self._scaling = Scaling.from_header(self._image.header, files.image)
@@ -157,8 +183,8 @@ class FitsBand:
             self.close()
             raise
 
-    def _checked(self, path: str, files: BandFiles, projection: Projection, cell: Skycell) -> FitsImage:
-        image = FitsImage(path)
+    def _checked(self, path: str, files: BandFiles, projection: Projection, cell: Skycell) -> _Ahead:
+        image = _Ahead(path, self._stop)
         self._open.append(image)
         rect = check_header(image.header, path, projection, cell, files.band)
         if rect != files.rect:
@@ -175,20 +201,20 @@ class FitsBand:
 
     def flux(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return counts/s of rows of the data rectangle, NaN where blank."""
-        return check_range(self._scaling.flux(self._image.rows(start, stop)), str(self._image.path))
+        return check_range(self._scaling.flux(self._image.rows(start, stop)), self._image.path)
 
     def mask(self, start: int, stop: int) -> NDArray[np.uint16] | None:
         """Return the mask bits of rows of the data rectangle, None without a mask."""
         if self._mask is None:
             return None
-        return mask_integers(self._mask.rows(start, stop), bzero=self._mask_zero, place=str(self._mask.path))
+        return mask_integers(self._mask.rows(start, stop), bzero=self._mask_zero, place=self._mask.path)
 
     def variance(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the variance in (counts/s)^2 of rows of the data rectangle."""
         if self._weight is None:
             raise BadInput(f"{self._image.path}: found no weight image beside it, expected one for the uncertainty")
         variance = self._weight_scaling.variance(self._weight.rows(start, stop))
-        return check_range(variance, str(self._weight.path), square=True)
+        return check_range(variance, self._weight.path, square=True)
 
     def close(self) -> None:
         """Close the files."""

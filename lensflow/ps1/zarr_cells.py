@@ -87,7 +87,15 @@ class ZarrBand:
         If an array is damaged or contradicts its name.
     """
 
-    def __init__(self, files: BandFiles, projection: Projection, cell: Skycell, *, weight: bool) -> None:
+    def __init__(
+        self,
+        files: BandFiles,
+        projection: Projection,
+        cell: Skycell,
+        *,
+        weight: bool,
+        stop: int = 0,  # noqa: ARG002 - whole chunks are read anyway
+    ) -> None:
         self._files = files
         self._image, self._header = _open(files.image, files, projection, cell, "image")
         self._scaling = Scaling.from_header(self._header, files.image, stored=False)
