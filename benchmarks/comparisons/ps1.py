@@ -1,0 +1,134 @@
+"""The whole PS1 chain beside a program that only reads the same files and writes the same bytes.
+
+Ours: skycells in Rice-compressed FITS are read, linearised, combined, masked, stitched, convolved and written by
+``lensflow.run``. The peer, on the same worker processes: every file is read and decompressed by plain astropy, every
+stored chunk of our output is compressed and written by plain zarr, and nothing else; a task a file and a task a chunk.
+Rounds alternate. Allow five minutes, 6 GiB of disk and 8 GiB of memory.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from astropy.io import fits
+from distributed import wait
+
+import lensflow as lf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distributed import Client
+
+NUMBER, ROWS, COLUMNS = 2246, (3, 7), (3, 5)  # four rows of two skycells, 39.7 Mpx each
+VARIABLES = ("flux", "mask", "coverage")
+WORKERS, ROUNDS = 2, 3
+GOAL = 1.5
+
+
+def chain(cells: Path, out: Path, client: Client) -> None:
+    """Run the whole chain, from the folder to the finished store."""
+    lf.run(lf.graph("ps1_convolution")(cells, projection=NUMBER), out, client=client, progress=False)
+
+
+def read(path: str) -> int:
+    """Read and decompress a FITS file as plain code does at its fastest."""
+    with fits.open(path, memmap=False, do_not_scale_image_data=True) as hdus:
+        return int(hdus[1].section[:].nbytes)
+
+
+def write(chunk: tuple[str, int, int], pixels: str, out: str) -> int:
+    """Compress and write one stored chunk of a variable."""
+    name, row, column = chunk
+    stored = zarr.open_array(f"{out}/{NUMBER}/{name}", mode="r+")
+    height, width = stored.chunks
+    area = slice(row * height, (row + 1) * height), slice(column * width, (column + 1) * width)
+    values = np.load(f"{pixels}/{name}.npy", mmap_mode="r")[area]
+    stored[area] = values
+    return int(values.nbytes)
+
+
+def plain(cells: Path, store: Path, pixels: Path, out: Path, client: Client) -> None:
+    """Read every file and write every chunk that the chain reads and writes."""
+    shutil.copytree(store, out, ignore=lambda _, names: [name for name in names if name == "c"])
+    chunks = []
+    for name in VARIABLES:
+        grid = zarr.open_array(store, path=f"{NUMBER}/{name}", mode="r").cdata_shape
+        chunks += [(name, *index) for index in product(*map(range, grid))]
+    files = [str(path) for path in sorted(cells.glob("*.fits"))]
+    jobs = client.map(read, files, pure=False)
+    jobs += client.map(write, chunks, pixels=str(pixels), out=str(out), pure=False)
+    wait(jobs)
+    client.gather(jobs)
+
+
+def seconds(work: Callable[[Path], None], folder: Path, client: Client) -> tuple[float, float]:
+    """Return the seconds of a round, and its CPU seconds: of the workers, and of the driver with its scheduler."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        before = [time.process_time(), *client.run(time.process_time).values()]
+        begun = time.perf_counter()
+        work(Path(name) / "out.zarr")
+        wall = time.perf_counter() - begun
+        return wall, sum([time.process_time(), *client.run(time.process_time).values()]) - sum(before)
+
+
+def stages(store: Path) -> list[dict[str, Any]]:
+    """Return what a run's report says of its tasks: seconds of all of them, by stage."""
+    report = json.loads((store.with_name(f"{store.name}.run") / "report.json").read_text())
+    return [{"stage": one["stage"], "tasks": one["tasks"], "seconds": one["total"]} for one in report["stages"]]
+
+
+def compare() -> dict[str, Any]:
+    """Time both and return the record, ready for JSON."""
+    options = {"n_workers": WORKERS, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
+    with tempfile.TemporaryDirectory() as name, lf.cluster("local", **options) as client:
+        folder = Path(name)
+        cells, store, pixels = (folder / part for part in ("cells", "first.zarr", "pixels"))
+        lf.graph("ps1_convolution").verb("simulate")(
+            cells, projection=NUMBER, rows=ROWS, columns=COLUMNS, scale=1, reuse=True, weights=False
+        )
+        chain(cells, store, client)  # makes what the peer writes, and warms up
+        pixels.mkdir()
+        node = zarr.open_group(store, path=str(NUMBER), mode="r")
+        for variable in VARIABLES:
+            np.save(pixels / variable, node[variable][:])  # type: ignore[index]
+        ours, peer = [], []
+        for _ in range(ROUNDS):
+            peer.append(seconds(lambda out: plain(cells, store, pixels, out, client), folder, client))
+            ours.append(seconds(lambda out: chain(cells, out, client), folder, client))
+        table = stages(store)
+        stored = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+        taken = sum(path.stat().st_size for path in cells.glob("*.fits"))
+    (best, cpu), (other, other_cpu) = (
+        [round(statistics.median(one), 2) for one in zip(*rounds, strict=True)] for rounds in (ours, peer)
+    )
+    ratio = statistics.median(one[0] / two[0] for one, two in zip(ours, peer, strict=True))
+    return {
+        "name": f"ps1: {(ROWS[1] - ROWS[0]) * (COLUMNS[1] - COLUMNS[0])} skycells of true size, FITS to Zarr",
+        "ours": best,
+        "peer": other,
+        "ratio": round(ratio, 3),
+        "goal": f"<= {GOAL} x reading, decompressing, compressing and writing alone",
+        "met": ratio <= GOAL,
+        "cpu_seconds": cpu,
+        "peer_cpu_seconds": other_cpu,
+        "cpu_ratio": round(cpu / other_cpu, 3),
+        "rounds": [{"ours": round(one[0], 2), "peer": round(two[0], 2)} for one, two in zip(ours, peer, strict=True)],
+        "read_gib": round(taken / 2**30, 2),
+        "stored_gib": round(stored / 2**30, 2),
+        "table": table,
+        "conditions": f"{WORKERS} worker processes of 1 thread, files in the page cache, medians of {ROUNDS} rounds",
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(compare(), indent=1))
