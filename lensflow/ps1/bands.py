@@ -122,6 +122,14 @@ class Scaling:
     def _variance_table(self) -> NDArray[np.float32]:
         return _variance(self.linear(EVERY), self.exptime).astype(np.float32)
 
+    @cached_property
+    def _bounded(self) -> bool:
+        return bool((np.abs(self._flux_table) <= LARGEST)[np.isfinite(self._flux_table)].all())
+
+    def is_bounded(self, dtype: np.dtype[Any]) -> bool:
+        """Return whether no stored value of a type stands for more than all that shines: see :func:`check_range`."""
+        return dtype == np.int16 and self._bounded
+
     def flux(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         """Return counts/s of stored values; int16 goes through a table of all 65536 values, which is exact."""
         if stored.dtype == np.int16:

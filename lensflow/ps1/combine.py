@@ -149,8 +149,8 @@ class Combination:
         for band, files in self._files.items():
             kind = FitsBand if files.format == "fits" else ZarrBand
             try:
-                weight, last = self.recipe.uncertainty, stop - files.rect.y0
-                reader = kind(files, self.projection, self.cell.cell, weight=weight, stop=last)
+                weighted, last = self.recipe.uncertainty, stop - files.rect.y0
+                reader = kind(files, self.projection, self.cell.cell, weight=weighted, stop=last)
             except BadInput as error:
                 self._give_up(band, error)
             else:
@@ -202,11 +202,12 @@ class Combination:
         """Add w f where the band has a value, and mark where it has none."""
         rect, reader = self._files[band].rect, self._readers[band]
         part = rect.common(slab.rect)
+        here = part.moved(-slab.rect.y0, -slab.rect.x0).slices
         if part != slab.rect:  # a cutout smaller than the others
             absent |= bit
             if part.empty:
                 return
-        here = part.moved(-slab.rect.y0, -slab.rect.x0).slices
+            absent[here] &= ~bit
         rows = part.y0 - rect.y0, part.y1 - rect.y0
         flux, mask = reader.flux(*rows), reader.mask(*rows)
         without = ~np.isfinite(flux)
@@ -214,22 +215,20 @@ class Combination:
             slab.mask[here] |= mask
             if self.recipe.invalid_bits:
                 without |= (mask & np.uint16(self.recipe.invalid_bits)) != 0
-        absent[here] &= ~bit
         if without.any():
-            flux[without] = 0
-            absent[here][without] |= bit
+            np.copyto(flux, 0, where=without)
+            absent[here] |= np.multiply(without, bit)  # an index by pixel takes ten times as long
         flux *= np.float32(weight)
         slab.flux[here] += flux
         if slab.variance is not None:
             variance = reader.variance(*rows)
-            variance[without] = 0
+            np.copyto(variance, 0, where=without)
             variance *= np.float32(weight**2)
             slab.variance[here] += variance
 
     def _normalise(self, slab: Slab, absent: NDArray[np.uint8], norms: NDArray[np.float32]) -> None:
         if absent.any():
-            factor = norms[absent]
-            slab.flux *= factor
+            slab.flux *= (factor := np.take(norms, absent))
             if slab.variance is not None:
                 slab.variance *= factor
                 slab.variance *= factor
