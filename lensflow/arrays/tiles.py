@@ -76,9 +76,10 @@ class TiledImage:
         """
         height, tall = self._header["ZNAXIS2"], self._header["ZTILE2"]
         start, stop, _ = slice(start, stop).indices(height)
-        first, last = start // tall, -(-max(stop, start + 1) // tall)
+        first = min(start, height - 1) // tall
+        last = -(-max(stop, first * tall + 1) // tall)  # one at least: it gives the type of no rows
         try:
-            image = self._decode(first, min(last, -(-height // tall)))
+            image = self._decode(first, last)
         except Exception as error:  # decoders raise what they like, in classes of their own
             if is_systems_fault(error):
                 raise
