@@ -36,6 +36,7 @@ FORMATS = {  # TFORM of the columns that hold tiles (length and offset in the he
 }
 ITEMSIZE = {"B": 1, "I": 2, "J": 4, "E": 4, "D": 8}
 DESCRIPTORS = {"P": ">i4", "Q": ">i8"}
+EMPTY = fits.PrimaryHDU().header.tostring()  # how a file begins whose image is in its first extension
 
 
 class TiledImage:
@@ -98,7 +99,7 @@ class TiledImage:
         header["ZTILE2"] = min(tall, header["ZNAXIS2"])
         if "ZQUANTIZ" in header:  # noise to take off depends on a tile's place in the table, 10000 of them in turn
             header["ZDITHER0"] = (header.get("ZDITHER0", 0) + tiles.start - 1) % 10000 + 1
-        head = (fits.PrimaryHDU().header.tostring() + header.tostring()).encode("ascii")
+        head = (EMPTY + header.tostring()).encode("ascii")
         padding = bytes(-(table.nbytes + len(heap)) % BLOCK)
         window = b"".join((head, table.tobytes(), heap, padding))
         with fits.open(BytesIO(window), memmap=False, do_not_scale_image_data=True) as hdus:

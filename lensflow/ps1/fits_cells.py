@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lensflow.ps1.tessellation import Geometry, Projection
 
 STEP = 64  # rows worked on at a time: they fit the cache
-AHEAD = 512  # rows decoded at a time: tiles are single rows, and starting the decoder costs as much as thirty of them
+AHEAD = 1024  # rows decoded at a time: starting the decoder costs as much as fifty of them, which are tiles
 
 _RAW = re.compile(r"rings\.v3\.(skycell\.\d+\.0\d\d)\.stk\.([a-z])\.unconv(?:\.(mask|wt))?\.fits")
 _KIND = re.compile(r"\.unconv[._](mask|wt)\b")
