@@ -73,4 +73,5 @@ def test_the_peak_is_three_row_chunks_whatever_the_number_of_rows(
         assert len(run.blocks) == rows + 1  # the last holds the overlap beyond the last row
         peaks[rows] = run.blocks.peak_rss.max() - idle
         assert peaks[rows] < ROW_CHUNKS * lf.plan(lazy).largest_block + CONSTANT
-    assert abs(peaks[10] / peaks[4] - 1) < 0.1
+    # six rows more, and less than one of them more: what the allocator keeps is a tenth of so small a peak
+    assert abs(peaks[10] - peaks[4]) < lf.plan(lazy).largest_block
