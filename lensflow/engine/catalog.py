@@ -17,7 +17,7 @@ import dask
 import xarray as xr
 
 from lensflow import events, share
-from lensflow.engine import sizes, upstream
+from lensflow.engine import sizes
 from lensflow.engine.params import Parameters, nearest
 from lensflow.errors import BadInput, BadOption, LensflowError, UnknownName
 from lensflow.events import Note, plain
@@ -142,7 +142,6 @@ class Graph:
         """Build the lazy dataset; nothing is computed and nothing is written."""
         arguments = self.bind(*args, **kwargs)
         with dask.config.set(array_plugins=[sizes.remember]), events.collect() as notes:
-            upstream.tell(self.inputs(arguments))
             made = self.__wrapped__(**arguments)
         if not isinstance(made, xr.Dataset | xr.DataTree):
             raise BadInput(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from distributed import LocalCluster
 
-from lensflow.engine import store
+from lensflow.engine import store, upstream
 from lensflow.engine.blocks import described
 from lensflow.engine.broadcast import Broadcast
 from lensflow.engine.catalog import notes_of
@@ -129,8 +129,8 @@ class Session:
         )
 
     def _notes_of_the_graph(self, recorder: Recorder) -> None:
-        """Pass on what the graph noted while it was built: missing files, say."""
-        for note in notes_of(self.work.tree):
+        """Pass on what was noted before the first block: missing files, inputs that lack blocks."""
+        for note in [*notes_of(self.work.tree), *upstream.notes(self.work.sources)]:
             recorder.noted(note)
             if self._terms().refuse(note.kind):
                 raise LensflowError(f"strict: {note.message}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lensflow import events
 from lensflow.engine.rundir import RunDirectory
 from lensflow.errors import BadInput
+from lensflow.events import Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,10 +48,9 @@ def incomplete(paths: Iterable[Path]) -> Iterator[Upstream]:
             yield Upstream(directory.out, missing, len(state.quarantined.keys() - state.done.keys()), total)
 
 
-def tell(paths: Iterable[Path]) -> None:
-    """Note which inputs lack blocks: what is read there is their fill value."""
-    for one in incomplete(paths):
-        events.note("incomplete-input", f"{one}: they hold no data", file=str(one.out))
+def notes(paths: Iterable[Path]) -> list[Note]:
+    """Say which inputs lack blocks: what is read there is their fill value."""
+    return [Note("incomplete-input", f"{one}: they hold no data", {"file": str(one.out)}) for one in incomplete(paths)]
 
 
 def check(paths: Iterable[Path]) -> None:

@@ -19,7 +19,7 @@ SCALE = 12  # 520 px a skycell
 TALL_SCALE = 6  # 1040 px a skycell
 TALL_COLUMNS = 2
 ROW_CHUNKS = 3  # that a worker holds at most, 10 B/px each: two stitched ones and what is written of one
-CONSTANT = 48 << 20  # bytes beside them: what is decoded ahead of each file, slabs of the blur, a stored chunk
+CONSTANT = 96 << 20  # bytes beside them: rows decoded ahead, slabs of the blur, a stored chunk, what malloc keeps
 
 
 @pytest.fixture(scope="module")
