@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-NUMBER, ROWS, COLUMNS = 2246, (3, 6), (3, 5)  # three rows of two skycells, 39.7 Mpx each
+NUMBER, ROWS, COLUMNS = 2246, (2, 8), (3, 4)  # six rows of one skycell, 39.7 Mpx each
 VARIABLES = ("flux", "mask", "coverage")
 WORKERS, ROUNDS = 2, 3
 GOAL = 1.5
