@@ -17,6 +17,7 @@ from lensflow.engine.plan import Plan, plan_work
 from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
 from lensflow.engine.session import Session
+from lensflow.engine.slurm.words import await_worker
 from lensflow.engine.tasks import lower
 from lensflow.engine.work import Work
 from lensflow.errors import BadOption
@@ -83,6 +84,7 @@ def run(
     check(directory, work, accept_changes=chosen.accept_changes)
     with ExitStack() as stack:
         client = client or _current_client() or stack.enter_context(cluster())
+        await_worker(client)
         token = uuid.uuid4().hex
         graph = lower(work.tree, work.grids, directory.out, token)
         plan = plan_work(work, graph, _threads(client), history=directory)

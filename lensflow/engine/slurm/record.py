@@ -127,7 +127,7 @@ class Folder:
 
 def folder_of(client: Client) -> Folder | None:
     """Return the folder of the cluster a client works on, None where it has none."""
-    said = client.get_metadata(METADATA, default=None)
+    said = client.get_metadata([METADATA], default=None)
     return Folder(Path(said["folder"])) if said else None
 
 

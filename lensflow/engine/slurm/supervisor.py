@@ -16,19 +16,23 @@ if TYPE_CHECKING:
 
     from lensflow.engine.slurm.queue import Listed
 
-Phase = Literal["pending", "running", "met", "retiring"]
+Phase = Literal["pending", "running", "met", "retiring", "ending"]
 
 ALIVE = {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "REQUEUED", "STAGE_OUT"}
 WAITING = {"PENDING", "CONFIGURING", "REQUEUED"}
-TAKEN = {"CANCELLED", "PREEMPTED", "NODE_FAIL", "TIMEOUT", "BOOT_FAIL", "DEADLINE", "REVOKED", "COMPLETED"}
+ROBBED = {"CANCELLED", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"}  # whatever the job was doing
+TAKEN = {*ROBBED, "TIMEOUT", "DEADLINE", "COMPLETED"}  # not the fault of what its workers computed
 UNSEEN = 10.0  # s after sbatch in which squeue may not list a job yet
 ORPHANED = 60.0  # s that a job which squeue has forgotten is believed because of its workers
 SILENT = 40.0  # s of a running job without a worker that are worth a word
 SHORT = 30.0  # s; a job that fails sooner after its first worker came has failed, not ended
 FIRST_WAIT, LONGEST_WAIT = 2.0, 120.0  # s before a new attempt after a failure, doubled each time
+MOST_ROBBED = 20  # jobs in a row that may be taken before their workers come; each counts as a failure from then on
 MOST_FAILURES = 5  # in a row, with no job up, before the cluster is given up
 LEAST_LEAD = 15.0  # s before a job's end that its successor is asked for, at least
 LAST_MOMENT = 5.0  # s before a job's end in which it is closed whatever it does
+SETTLED = 6.0  # s after which every worker has said what it still works on: Dask's heartbeats are 5 s apart at most
+AGAIN = 30.0  # s after which a job that should be gone is closed once more
 LONGEST_DRAIN = 3600.0  # s that a retiring job without a time limit may finish its work
 
 
@@ -43,6 +47,7 @@ class Job:
     met: float | None = None
     ends: float = math.inf
     retired: float = math.inf
+    closing: float = -math.inf
     reason: str = ""
     told: bool = False
 
@@ -82,6 +87,7 @@ class Supervisor:
     block: float = 0.0
     jobs: dict[str, Job] = field(default_factory=dict)
     failures: int = 0
+    robbed: int = 0
     not_before: float = -math.inf
     _over: set[str] = field(default_factory=set)
     _starting: float = 0.0
@@ -91,7 +97,7 @@ class Supervisor:
     @property
     def drain(self) -> float:
         """Seconds before its end in which a job is given no more work, so that what it has begun is finished."""
-        return min(1.5 * self.block + LAST_MOMENT, self.walltime / 2)
+        return min(max(1.5 * self.block, SETTLED) + LAST_MOMENT, self.walltime / 2)
 
     @property
     def lead(self) -> float:
@@ -141,8 +147,10 @@ class Supervisor:
         return self.jobs[job.id]
 
     def _greet(self, now: float, workers: Mapping[str, int]) -> None:
-        """Take note of jobs whose first worker has come."""
+        """Take note of jobs whose first worker has come, and of those that go on."""
         for job in list(self.jobs.values()):
+            if job.met is not None and now - job.met > SHORT:
+                self.failures = self.robbed = 0
             if job.met is None and job.id in workers:
                 self._starting = max(now - job.submitted, 0.8 * self._starting)
                 self._do("note", [job], phase="met")
@@ -166,10 +174,13 @@ class Supervisor:
             patience = ORPHANED if job.id in workers else UNSEEN
             known = max(job.submitted, job.running or job.submitted)
             return self._bury(now, job, "", "squeue lists it no more") if now - known > patience else None
+        if found.state == "COMPLETING":  # it is over, and SLURM will say how
+            self._change(job, phase="retiring" if job.phase == "retiring" else "ending")
+            return None
         if found.state not in ALIVE:
             return self._bury(now, job, found.state, found.reason)
         if found.state in WAITING:
-            if found.reason != job.reason:
+            if found.reason not in {job.reason, "None"}:
                 self._do("note", [job], phase="pending", text=found.reason)
                 self._change(job, reason=found.reason)
             return None
@@ -193,8 +204,11 @@ class Supervisor:
             return None
         lived = now - job.met if job.met is not None else 0.0
         if job.met is not None and (state in TAKEN or lived > SHORT):
-            self.failures = 0
             return None
+        if state in ROBBED:
+            self.robbed += 1
+            if self.robbed < MOST_ROBBED:
+                return None
         return f"job {job.id} ended ({why}) " + ("before a worker of it came" if job.met is None else "at once")
 
     def _fail(self, now: float, message: str) -> None:
@@ -212,21 +226,22 @@ class Supervisor:
 
     def _finish(self, now: float, workers: Mapping[str, int]) -> None:
         """Close jobs that have been drained, or that are about to end."""
-        done = [
-            one
-            for one in self.jobs.values()
-            if one.phase == "retiring"
-            and now > one.retired
-            and (not workers.get(one.id) or one.ends - now < LAST_MOMENT or now - one.retired > LONGEST_DRAIN)
-        ]
+        retiring = [one for one in self.jobs.values() if one.phase == "retiring" and now >= one.closing]
+        done = [one for one in retiring if self._is_drained(now, one, workers)]
         if done:
             self._do("close", done)
             for one in done:
-                self._change(one, retired=math.inf)  # once
+                self._change(one, closing=now + AGAIN)
+
+    def _is_drained(self, now: float, job: Job, workers: Mapping[str, int]) -> bool:
+        if job.id not in workers or job.ends - now < LAST_MOMENT:
+            return True
+        waited = now - job.retired
+        return waited > LONGEST_DRAIN or (waited > SETTLED and not workers[job.id])
 
     def _balance(self, now: float, workers: Mapping[str, int], wanted: int) -> None:
         """Ask for what is lacking, retire what has a successor or is about to end, let go of what is too much."""
-        alive = [one for one in self.jobs.values() if one.phase != "retiring"]
+        alive = [one for one in self.jobs.values() if one.phase not in {"retiring", "ending"}]
         ageing = [one for one in alive if one.ends - now < self.lead]
         lasting = [one for one in alive if one.ends - now >= self.lead]
         fresh = [one for one in lasting if one.phase == "met"]
@@ -242,7 +257,7 @@ class Supervisor:
         if waiting:
             self._do("cancel", waiting)
             for one in waiting:
-                self._change(one, phase="retiring")
+                self._change(one, phase="retiring", retired=now, closing=now + AGAIN)
 
     def _least(self, lasting: list[Job], count: int, workers: Mapping[str, int]) -> list[Job]:
         """Return the jobs that are missed least: those that have not begun, then those with the least work."""
