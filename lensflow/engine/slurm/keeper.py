@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 BEAT = 1.0  # s between two looks
 CLOSING = 20.0  # s that the end of a cluster waits for what is under way
 CAUSES = {  # what a job's last words mean
-    "nobody answers": "a firewall, or the profile's interface is not one that nodes reach this host by",
     "certificate": "TLS: the certificates do not fit, or the clocks of the hosts differ",
     "ssl": "TLS: the certificates do not fit, or the clocks of the hosts differ",
+    "nobody answers": "a firewall, or the profile's interface is not one that nodes reach this host by",
     "permission denied": "the profile's shared_folder cannot be read there",
     "no module named": "Python there lacks a package: set python, or a line of job_script_prologue",
     "no such file": "python or shared_folder is not the same there as here",

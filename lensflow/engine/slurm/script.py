@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import dask
 from dask.utils import parse_bytes
 
+from lensflow.engine.slurm import knock
 from lensflow.errors import BadOption, LensflowError
 
 if TYPE_CHECKING:
@@ -23,8 +27,6 @@ if TYPE_CHECKING:
 NAME = "slurm-"  # what the names of these workers begin with; the job's id follows
 JOB = "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"  # as squeue writes it
 NANNY = 256 << 20  # bytes of a job's memory that its workers leave to the process that minds them
-TRIES = 3  # to reach the scheduler before a job gives up
-REFUSED = 75  # exit code of a job that cannot reach the scheduler (EX_TEMPFAIL)
 LOOPBACK_PAGES = ("--dashboard-address", "127.0.0.1:0")  # of workers: plain HTTP, so nobody else may reach them
 
 
@@ -162,7 +164,7 @@ def job_script(address: str, shape: Shape, words: Words, folder: Folder, securit
         log_directory=str(folder.logs),
         job_directives_skip=["#SBATCH -e ", "#SBATCH -o "],  # ours are named as squeue names the job
         job_extra_directives=["--no-requeue", "--open-mode=append", *words.job_extra_directives],
-        job_script_prologue=prologue(address, words, folder),
+        job_script_prologue=prologue(address, words, folder, security),
         worker_extra_args=[*LOOPBACK_PAGES, *words.worker_extra_args],
         **{key: value for key, value in given.items() if value is not None},
     )
@@ -174,31 +176,21 @@ def output(folder: Folder, *, array: bool) -> str:
     return f"--output={folder.logs}/{'%A_%a' if array else '%j'}.log"
 
 
-def prologue(address: str, words: Words, folder: Folder) -> list[str]:
+def prologue(address: str, words: Words, folder: Folder, security: Security | None) -> list[str]:
     """Return the shell lines before the workers start: the site's, Dask's configuration, a knock at the scheduler."""
-    return [*words.job_script_prologue, f"export DASK_CONFIG='{configuration(folder)}'", *knock(address)]
+    python = words.python or dask.config.get("jobqueue.slurm.python", None) or sys.executable
+    door = urlsplit(address)
+    script = folder.write_private("knock.py", Path(knock.__file__).read_text(encoding="utf-8"))
+    files = [security.tls_worker_cert, security.tls_worker_key] if security else []
+    command = shlex.join(map(str, [python, script, door.hostname, door.port, *files]))
+    configured = f"export DASK_CONFIG={shlex.quote(configuration(folder))}"
+    return [*words.job_script_prologue, configured, f"{command} || exit $?"]
 
 
 def configuration(folder: Folder) -> str:
     """Keep this process's Dask configuration in the folder, for its workers; return the path."""
     text = json.dumps(dask.config.config, default=str)
     return str(folder.write_private("dask.json", text))
-
-
-def knock(address: str) -> list[str]:
-    """Return shell lines that end the job with a word where nobody answers at the scheduler's address.
-
-    A worker would try for a minute and say little; and jobs of a dead driver give their nodes back at once.
-    """
-    parts = urlsplit(address)
-    silence = f'echo "lensflow: nobody answers at {address} from $(hostname)" >&2'
-    return [
-        f"for lf_try in {' '.join(map(str, range(TRIES)))}; do",
-        f"  timeout 5 bash -c ': < /dev/tcp/{parts.hostname}/{parts.port}' 2> /dev/null && break",
-        f'  [ "$lf_try" = {TRIES - 1} ] && {{ {silence}; exit {REFUSED}; }}',
-        "  sleep 2",
-        "done",
-    ]
 
 
 def job_of(worker: object) -> str | None:
