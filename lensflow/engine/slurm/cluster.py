@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
-from distributed import Client, Scheduler, SpecCluster
+from distributed import Client
 
 from lensflow.engine.slurm.certificates import issue
 from lensflow.engine.slurm.demand import Demand
 from lensflow.engine.slurm.keeper import Keeper
-from lensflow.engine.slurm.record import METADATA, Folder
+from lensflow.engine.slurm.record import Folder, shared_path
+from lensflow.engine.slurm.scheduler import announce, start
 from lensflow.engine.slurm.script import Shape, Words, job_script, output
 from lensflow.engine.slurm.supervisor import Supervisor
-from lensflow.errors import BadOption
+from lensflow.engine.slurm.sweep import sweep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 DAYS = 14.0  # that certificates are valid: longer than a run takes
 HORIZON = 600.0  # s in which what is left should be done
-LOOPBACK = {"lo", "127.0.0.1", "localhost", "::1"}
 
 
 class SlurmCluster:
@@ -98,29 +97,32 @@ class SlurmCluster:
         if n_workers is not None:
             jobs = -(-n_workers // self.shape.processes)
             maximum_jobs = max(maximum_jobs, jobs)
-        if not security and not {host, interface} & LOOPBACK:
-            raise BadOption(
-                "profile: security is off and the scheduler would listen to the network, where anybody could run code"
-                " as you; leave it on, or set interface: lo"
-            )
-        given = _words(interface=interface, **words)
+        given = Words.of(interface=interface, **words)
+        sweep(shared_path(shared_folder))
         with ExitStack() as stack:
             self.folder = Folder.make(shared_folder)
             stack.callback(self.folder.forget_secrets)
             self.security: Security | None = issue(self.folder, certificate_days) if security else None
-            inner = stack.enter_context(self._scheduler(host, interface, dashboard_address, silence_logs))
-            self._client = stack.enter_context(Client(inner, set_as_default=False))
-            self._inner = inner
-            self._describe()
+            self._inner = stack.enter_context(
+                start(
+                    self.security,
+                    host=host,
+                    interface=interface,
+                    dashboard_address=dashboard_address,
+                    silence_logs=silence_logs,
+                )
+            )
+            client = stack.enter_context(Client(self._inner, set_as_default=False))
+            announce(client, self._inner, self.folder, self.shape, "slurm")
             self.demand = Demand(
                 jobs, minimum_jobs, maximum_jobs, cores, min(horizon, self.shape.seconds), adaptive=adaptive
             )
             self._keeper = Keeper(
-                self._client,
+                client,
                 self.folder,
                 Supervisor(self.shape.seconds),
                 self.demand,
-                script=job_script(inner.scheduler_address, self.shape, given, self.folder, self.security),
+                script=job_script(self.scheduler_address, self.shape, given, self.folder, self.security),
                 words=[output(self.folder, array=array)],
                 array=array,
             )
@@ -158,40 +160,3 @@ class SlurmCluster:
     def close(self) -> None:
         """Cancel all jobs, end the scheduler, remove the certificates; the record of the jobs stays."""
         self._open.close()
-
-    def _scheduler(self, host: str | None, interface: str | None, dashboard: str, silence: int) -> SpecCluster:
-        options = {
-            "protocol": "tls://" if self.security else "tcp://",
-            "security": self.security,
-            "host": host,
-            "interface": interface if host is None else None,
-            "port": 0,
-            "dashboard_address": dashboard,
-        }
-        spec = {"cls": Scheduler, "options": options}
-        return SpecCluster(workers={}, scheduler=spec, security=self.security, silence_logs=silence, name="slurm")
-
-    def _describe(self) -> None:
-        """Say where the scheduler is and what its workers will be, to drivers and in the folder."""
-        said = {
-            "folder": str(self.folder.path),
-            "kind": "slurm",
-            "memory_limit": self.shape.worker_memory,
-            "threads": self.shape.threads,
-            "walltime": self.shape.seconds,
-        }
-        self._client.set_metadata([METADATA], said)
-        self.folder.describe(address=self.scheduler_address, dashboard=self.dashboard_link, **said)
-        reach = {"address": self.scheduler_address, "type": "Scheduler"}
-        if self.security:
-            folder = self.folder.path / "tls"
-            reach |= {"certificate": str(folder / "certificate.pem"), "key": str(folder / "key.pem")}
-        self.folder.write_private("scheduler.json", json.dumps(reach, indent=1))
-
-
-def _words(**given: Any) -> Words:  # noqa: ANN401 - checked here
-    known = Words.__dataclass_fields__
-    for name in given:
-        if name not in known:
-            raise BadOption(f"profile: no option {name!r} of a SLURM cluster; there are {', '.join(sorted(known))}")
-    return Words(**given)

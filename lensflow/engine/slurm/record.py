@@ -59,7 +59,7 @@ class Folder:
     @classmethod
     def make(cls, shared: str | Path) -> Folder:
         """Make a folder for a new cluster, closed to others, below a folder that every node sees."""
-        above = Path(os.path.expandvars(shared)).expanduser().absolute()
+        above = shared_path(shared)
         made = cls(above / f"{PREFIX}{time.strftime('%Y%m%d')}-{uuid.uuid4().hex[:8]}")
         try:
             above.mkdir(parents=True, exist_ok=True)
@@ -119,10 +119,17 @@ class Folder:
         self.write_private("cluster.json", json.dumps({**known, **said}, indent=1))
 
     def forget_secrets(self) -> None:
-        """Remove the certificates and what leads to the scheduler: it is gone."""
+        """Remove the certificates and what leads to the scheduler: it is gone; and all, if there never was a job."""
         shutil.rmtree(self.path / "tls", ignore_errors=True)
         self.scheduler.unlink(missing_ok=True)
         (self.path / "dask.json").unlink(missing_ok=True)
+        if not self.jobs.exists() or not self.jobs.stat().st_size:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+def shared_path(words: str | Path) -> Path:
+    """Return the folder that a profile's ``shared_folder`` means."""
+    return Path(os.path.expandvars(words)).expanduser().absolute()
 
 
 def folder_of(client: Client) -> Folder | None:

@@ -6,14 +6,15 @@ import json
 import math
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import dask
 from dask.utils import parse_bytes
 
+from lensflow.engine.params import nearest
 from lensflow.engine.slurm import knock
 from lensflow.errors import BadOption, LensflowError
 
@@ -131,25 +132,72 @@ class Words:
     death_timeout: float = 60.0
     python: str | None = None
 
+    @classmethod
+    def of(cls, **given: Any) -> Words:  # noqa: ANN401 - checked here
+        """Check the names of a profile's options.
 
-def job_script(address: str, shape: Shape, words: Words, folder: Folder, security: Security | None) -> str:
-    """Return the script of a job that starts workers of a scheduler.
+        Raises
+        ------
+        BadOption
+            If there is none of a name.
+        """
+        known = [one.name for one in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise BadOption(f"profile: no option {name!r} of a SLURM cluster.{nearest(name, known)}")
+        return cls(**given)
+
+
+def job_script(
+    address: str, shape: Shape, words: Words, folder: Folder, security: Security | None, *, name: str = NAME + JOB
+) -> str:
+    """Return the script of a job that starts workers of a scheduler; ``name`` is what the shell makes their name of.
 
     Nothing in it is secret: certificates are named by path, Dask's configuration travels in a file of the folder.
 
     Raises
     ------
     LensflowError
-        If dask-jobqueue is missing or does not take an option.
+        If dask-jobqueue is missing.
     """
+    job = _job(
+        address,
+        shape,
+        words,
+        folder,
+        name=name,
+        security=security,
+        protocol="tls://" if security else None,
+        job_script_prologue=prologue(address, words, folder, security),
+    )
+    return str(job.job_script())
+
+
+def pilot_script(shape: Shape, nodes: int, words: Words, folder: Folder) -> str:
+    """Return the script of a job of several nodes that brings its own scheduler."""
+    each = replace(words, job_extra_directives=[f"--nodes={nodes}", "--ntasks-per-node=1", *words.job_extra_directives])
+    header = str(_job("", shape, each, folder, skip=["#SBATCH -n "]).job_header)
+    start = shlex.join([_python(words), "-m", "lensflow.engine.slurm.pilot", str(folder.path)])
+    lines = ["#!/usr/bin/env bash", header, *words.job_script_prologue, _configured(folder), f"exec {start}"]
+    return "\n".join(lines) + "\n"
+
+
+def _job(
+    address: str,
+    shape: Shape,
+    words: Words,
+    folder: Folder,
+    *,
+    skip: Sequence[str] = (),
+    **more: Any,  # noqa: ANN401 - of SLURMJob
+) -> Any:  # noqa: ANN401 - a SLURMJob
     try:
         from dask_jobqueue.slurm import SLURMJob  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise LensflowError("SLURM profiles need the package dask-jobqueue; install lensflow[slurm]") from error
     given = {"queue": words.queue, "account": words.account, "python": words.python, "interface": words.interface}
-    job = SLURMJob(
+    return SLURMJob(
         address,
-        name=NAME + JOB,
         job_name=f"lensflow-{folder.id}",
         cores=shape.cores,
         processes=shape.processes,
@@ -157,18 +205,15 @@ def job_script(address: str, shape: Shape, words: Words, folder: Folder, securit
         job_mem=f"{shape.memory >> 20}M",
         walltime=shape.walltime,
         nanny=True,
-        security=security,
-        protocol="tls://" if security else None,
         death_timeout=words.death_timeout,
         local_directory=words.local_directory,
         log_directory=str(folder.logs),
-        job_directives_skip=["#SBATCH -e ", "#SBATCH -o "],  # ours are named as squeue names the job
+        job_directives_skip=["#SBATCH -e ", "#SBATCH -o ", *skip],  # ours are named as squeue names the job
         job_extra_directives=["--no-requeue", "--open-mode=append", *words.job_extra_directives],
-        job_script_prologue=prologue(address, words, folder, security),
         worker_extra_args=[*LOOPBACK_PAGES, *words.worker_extra_args],
         **{key: value for key, value in given.items() if value is not None},
+        **more,
     )
-    return str(job.job_script())
 
 
 def output(folder: Folder, *, array: bool) -> str:
@@ -178,13 +223,19 @@ def output(folder: Folder, *, array: bool) -> str:
 
 def prologue(address: str, words: Words, folder: Folder, security: Security | None) -> list[str]:
     """Return the shell lines before the workers start: the site's, Dask's configuration, a knock at the scheduler."""
-    python = words.python or dask.config.get("jobqueue.slurm.python", None) or sys.executable
     door = urlsplit(address)
     script = folder.write_private("knock.py", Path(knock.__file__).read_text(encoding="utf-8"))
     files = [security.tls_worker_cert, security.tls_worker_key] if security else []
-    command = shlex.join(map(str, [python, script, door.hostname, door.port, *files]))
-    configured = f"export DASK_CONFIG={shlex.quote(configuration(folder))}"
-    return [*words.job_script_prologue, configured, f"{command} || exit $?"]
+    command = shlex.join(map(str, [_python(words), script, door.hostname, door.port, *files]))
+    return [*words.job_script_prologue, _configured(folder), f"{command} || exit $?"]
+
+
+def _python(words: Words) -> str:
+    return words.python or dask.config.get("jobqueue.slurm.python", None) or sys.executable
+
+
+def _configured(folder: Folder) -> str:
+    return f"export DASK_CONFIG={shlex.quote(configuration(folder))}"
 
 
 def configuration(folder: Folder) -> str:
