@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import lensflow as lf
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from distributed import Client
 
     from tests.slurm.sandbox import Sandbox
 
@@ -27,7 +33,7 @@ def load(name: str) -> Any:
     return module
 
 
-sandbox = load("sandbox")
+sandbox, blocks = load("sandbox"), load("blocks")
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +47,31 @@ def slurm_session() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def slurm(slurm_session: Sandbox) -> Iterator[Sandbox]:
-    """Give the SLURM with an empty queue, and see to it that the next test has one."""
+    """Give the SLURM with an empty queue, and see to it that the test has left it so."""
     yield slurm_session
+    left = [] if slurm_session.drained(20) else sandbox.queued()
     slurm_session.cancel_all()
+    assert left == []  # nothing stays behind in the queue
+
+
+@dataclass(frozen=True)
+class Site:
+    """What this SLURM needs to be said beside a shipped profile."""
+
+    shared: Path
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def cluster(self, name: str = "slurm", **options: Any) -> AbstractContextManager[Client]:
+        return lf.cluster(name, **{**self.options, **options})
+
+    @property
+    def folders(self) -> list[Path]:
+        return sorted(self.shared.glob("lensflow-cluster-*"))
+
+
+@pytest.fixture
+def site(slurm: Sandbox, tmp_path: Path) -> Site:
+    assert slurm.configuration.exists()
+    shared = tmp_path / "shared"
+    options = {"interface": "lo", "cores": 2, "walltime": "00:10:00", "dashboard_address": "127.0.0.1:0"}
+    return Site(shared, {**options, "memory": "2GiB", "shared_folder": str(shared)})

@@ -105,7 +105,7 @@ class Sandbox:
     _before: str | None = None
 
     def __enter__(self) -> Self:
-        self.folder = Path(tempfile.mkdtemp(prefix="lensflow-slurm-", dir="/tmp"))  # noqa: S108 - a socket's path is short
+        self.folder = Path(tempfile.mkdtemp(prefix="lensflow-slurm-", dir="/tmp"))
         self.folder.chmod(0o755)
         self._before = os.environ.get("SLURM_CONF")
         try:

@@ -143,7 +143,7 @@ class SlurmPilot:
             except QueueError:  # nothing is known, nothing is concluded
                 found = Listed("PENDING")
             if found.state not in ALIVE:
-                said = "; ".join(self.folder.last_words(job)) or "it said nothing"
+                said = "; ".join(self.folder.last_words(job)) or "none"
                 raise LensflowError(
                     f"job {job} ended ({found.state}) before its scheduler was there; last words: {said}"
                 )

@@ -41,6 +41,7 @@ class Demand:
     _left: dict[str, int] = field(default_factory=dict)
     _done: int = 0
     _spent: float = 0.0
+    _longest: float = 0.0
     _last: float | None = None
 
     def __post_init__(self) -> None:
@@ -69,12 +70,13 @@ class Demand:
         """Take note of the worker threads at work now."""
         if self._last is not None and self._left:
             self._spent += busy * (now - self._last)
+            self._longest += (now - self._last) if busy else 0.0
         self._last = now
 
     @property
     def block(self) -> float:
-        """Seconds that a block takes one thread, all its steps together; 0 while unknown."""
-        return self._spent / self._done if self._done >= ENOUGH else 0.0
+        """Seconds that a block takes one thread, all its steps together; as long as none is done, so far."""
+        return self._spent / self._done if self._done else self._longest
 
     @property
     def left(self) -> int:
@@ -88,7 +90,7 @@ class Demand:
         if not self._left:
             return min(self._present, self.maximum)
         useful = math.ceil(self.left / self.slots)  # a thread without a block is of no use
-        if self.block:
+        if self._done >= ENOUGH:
             quick = math.ceil(self.left * self.block / (self.slots * self.horizon))
             self._present = max(self._present, quick)
         return max(self.minimum, min(self._present, useful, self.maximum))

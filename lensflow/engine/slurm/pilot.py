@@ -26,8 +26,6 @@ from lensflow.engine.slurm.scheduler import announce, start
 from lensflow.engine.slurm.script import JOB, NAME, Shape, Words, job_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from distributed import SpecCluster
 
 LOOP = """\
@@ -88,7 +86,7 @@ class Pilot:
             stack.callback(self._ending.set)
             with Log(folder.jobs) as log:
                 log.append("met", job=job_here(), node=os.environ.get("SLURM_JOB_NODELIST", ""))
-            threading.Thread(target=self._mind, name="lensflow-pilot", daemon=True).start()
+            threading.Thread(target=self._mind, args=(self._step,), name="lensflow-pilot", daemon=True).start()
             self._open = stack.pop_all()
 
     def close(self) -> None:
@@ -101,17 +99,17 @@ class Pilot:
         path = self.folder.write_private("workers.sh", script.replace(f"--name {name}", f"--name {name}-$SLURM_PROCID"))
         loop = self.folder.write_private("node.sh", LOOP.format(script=shlex.quote(str(path))))
         spread = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={self.shape.cores}"]
-        lasting = ["--overlap", "--mem=0", "--kill-on-bad-exit=0", "--no-kill", "--cpu-bind=none", "--quiet"]
+        lasting = ["--overlap", "--mem=0", "--kill-on-bad-exit=0", "--no-kill", "--quiet"]
         output = [f"--output={self.folder.logs}/{job_here()}-%t.log", "--open-mode=append"]
         return subprocess.Popen(  # noqa: S603 - SLURM's own command
             ["srun", *spread, *lasting, *output, "bash", str(loop)],  # noqa: S607
             stdin=subprocess.DEVNULL,
         )
 
-    def _mind(self) -> None:
+    def _mind(self, step: subprocess.Popen[bytes]) -> None:
         """Tell drivers when the workers are gone for good."""
         assert self._step is not None  # noqa: S101 - it is started before this thread
-        code = self._step.wait()
+        code = step.wait()
         if not self._ending.is_set():
             words = "; ".join(self.folder.last_words(f"{job_here()}-0")) or "they said nothing"
             text = f"the workers of job {job_here()} have ended (srun's exit code {code}); last words: {words}"
@@ -120,13 +118,13 @@ class Pilot:
     def _await_workers(self) -> None:
         if self._step is None:
             return
-        for end in (lambda: None, self._step.terminate, self._step.kill):
-            end()
+        for end in (self._step.terminate, self._step.kill):
             try:
                 self._step.wait(ENDING)
             except subprocess.TimeoutExpired:
-                continue
-            return
+                end()
+            else:
+                return
 
 
 def job_here() -> str:
@@ -142,23 +140,18 @@ def serve(path: Path) -> None:
     shape, words = Shape(**order["shape"]), Words.of(**order["words"])
     pilot = Pilot(folder, shape, order["nodes"], words, keys=order["keys"], **order["listening"])
     try:
-        _await_end(lambda: pilot.client.run_on_scheduler(_drivers) > 0)
+        last = time.monotonic()
+        while time.monotonic() - last < IDLE:
+            if pilot.client.run_on_scheduler(_drivers):
+                last = time.monotonic()
+            time.sleep(BEAT)
     finally:
         pilot.close()
 
 
-def _await_end(driven: Callable[[], bool]) -> None:
-    """Return when nobody has been driving for a while."""
-    last = time.monotonic()
-    while time.monotonic() - last < IDLE:
-        if driven():
-            last = time.monotonic()
-        time.sleep(BEAT)
-
-
-def _drivers(dask_scheduler: Any = None) -> int:  # noqa: ANN401 - runs on the scheduler
-    """Return how many clients there are but the pilot's own; Dask counts one for what nobody owns."""
-    return sum(name.startswith("Client-") for name in dask_scheduler.clients) - 1
+def _drivers(dask_scheduler: Any = None) -> bool:  # noqa: ANN401 - runs on the scheduler
+    """Whether there is a client but the pilot's own; Dask has one more, for what nobody owns."""
+    return len([name for name in dask_scheduler.clients if name.startswith("Client-")]) > 1
 
 
 if __name__ == "__main__":
