@@ -160,7 +160,10 @@ def probe(client: Client, tasks: object) -> None:
         If the worker lacks a module that the graph's functions come from.
     """
     packed = cloudpickle.dumps(tasks)
-    problem = next(filter(None, client.run(_unpack, packed).values()), None)
+    answers: dict[str, str | None] = {}
+    while not answers and slots(client):  # those who answer: workers may go at any time
+        answers = client.run(_unpack, packed, on_error="ignore")
+    problem = next(filter(None, answers.values()), None)
     if problem:
         raise BadInput(
             f"the workers cannot load the graph's functions ({problem}): install what is missing where the workers"
