@@ -7,7 +7,7 @@ import queue
 import time
 from collections import deque
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -277,7 +277,7 @@ class Drive:
             self._lose(attempt, f"its worker's job {finding.text}")
         else:
             attempt.lost = 0
-            self._fail(attempt, failure)
+            self._fail(attempt, replace(failure, words=(*failure.words, f"its worker's job {finding.text}")))
 
     def _lose(self, attempt: Attempt, why: str) -> None:
         """Send a block again that was lost on its way: no fault of the block, and not counted as one."""

@@ -152,7 +152,9 @@ class Sandbox:
 
     def kill_controller(self) -> None:
         """Kill slurmctld: squeue, sbatch and scancel fail until it is started again."""
-        self._running.pop("slurmctld").kill()
+        controller = self._running.pop("slurmctld")
+        controller.kill()
+        controller.wait()
 
     def _names(self) -> list[str]:
         return [f"n{number + 1}" for number in range(self.nodes)]

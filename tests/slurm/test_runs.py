@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 import threading
 import time
@@ -91,7 +92,8 @@ def test_cancelled_jobs_cost_the_blocks_in_flight_and_nothing_else(site: Site, t
 
         def strike() -> None:
             names = {str(one["name"]) for one in client.scheduler_info(n_workers=-1)["workers"].values()}
-            if jobs := sorted({name.split("-")[1] for name in names}):
+            jobs = sorted({name.split("-")[1] for name in names})
+            if len(jobs) > 1 and len(struck) < 6:  # on a slow machine the rest would never come up
                 struck.append(random.choice(jobs))
                 sandbox.ask("scancel", struck[-1])
 
@@ -135,7 +137,7 @@ def test_a_block_that_kills_its_worker_is_tried_alone_where_the_workers_are(
 
 
 def test_a_job_that_slurm_kills_for_its_memory_is_asked_about(site: Site, tmp_path: Path) -> None:
-    """Memory outside a worker's sight, in a child process: SLURM kills the whole job."""
+    """Memory outside a worker's sight, in a child process: SLURM kills the whole job. Alone, the child has a limit."""
 
     def work(number: int) -> None:
         if number == 2:
@@ -145,9 +147,10 @@ def test_a_job_that_slurm_kills_for_its_memory_is_asked_about(site: Site, tmp_pa
 
     with site.cluster(jobs=1, maximum_jobs=1) as client:
         run = lf.run(blocks.rows(4, work, tmp_path), tmp_path / "a.zarr", client=client, progress=False)
-    assert list(run.directory.state().quarantined) == ["a[2,0]"]
-    retries = [one["message"] for one in events(run, "retry") if one["block"] == "a[2,0]"]
-    assert any("FAILED" in one or "OUT_OF_MEMORY" in one for one in retries)
+    assert run.status.standing == "done"
+    (retried,) = [one for one in events(run, "retry") if one["block"] == "a[2,0]"]
+    assert retried["next"] == "alone"
+    assert re.search(r"its worker's job \d+_0 ended \((FAILED|OUT_OF_MEMORY)\)", retried["words"][-1])
 
 
 def test_a_controller_that_is_away_is_no_death(site: Site, slurm: Sandbox, tmp_path: Path) -> None:
