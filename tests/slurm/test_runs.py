@@ -14,6 +14,7 @@ import pytest
 
 import lensflow as lf
 from lensflow.engine.journal import read
+from lensflow.engine.watch import RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,6 +106,23 @@ def test_cancelled_jobs_cost_the_blocks_in_flight_and_nothing_else(site: Site, t
     assert len(blocks.begun(tmp_path)) <= 200 + 2 * len(struck)  # of each job two were in flight
     lf.run(blocks.rows(200, blocks.sleeping(0), tmp_path), tmp_path / "b.zarr", progress=False)
     assert data(tmp_path / "a.zarr") == data(tmp_path / "b.zarr")
+
+
+def test_results_in_memory_survive_scaling_down(site: Site) -> None:
+    with site.cluster(jobs=2) as client:
+        client.wait_for_workers(4, timeout=90)
+        held = client.map(blocks.stamped, range(60), pure=False)
+        before = client.gather(held)
+        assert len(client.nthreads()) == 4
+        running = client.map(blocks.slow, range(4), pure=False)
+        client.log_event(RUNS, {"run": "r", "event": "begin", "total": 2, "done": [], "quarantined": []})
+        end = time.monotonic() + 60
+        while len(client.nthreads()) > 2 and time.monotonic() < end:
+            time.sleep(0.2)
+        assert len(client.nthreads()) == 2  # two blocks are left, and a job has two threads
+        assert client.gather(held) == before
+        assert client.gather(running) == [0, 1, 2, 3]
+        assert all(one.status == "finished" for one in held)
 
 
 def test_no_block_is_lost_to_a_time_limit(site: Site, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from lensflow.engine.slurm.pilot import Pilot, job_here
 from lensflow.engine.slurm.queue import Listed, QueueError, look_up, sbatch, scancel
 from lensflow.engine.slurm.record import Folder, shared_path
 from lensflow.engine.slurm.script import Shape, Words, output, pilot_script
-from lensflow.engine.slurm.supervisor import ALIVE
+from lensflow.engine.slurm.states import ALIVE
 from lensflow.engine.slurm.sweep import sweep
 from lensflow.errors import LensflowError
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lensflow.engine.slurm.queue import Listed, QueueError, look_up
 from lensflow.engine.slurm.script import job_of
-from lensflow.engine.slurm.supervisor import ALIVE, TAKEN
+from lensflow.engine.slurm.states import ALIVE, TAKEN
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lensflow.engine.journal import Log
+from lensflow.engine.slurm.causes import explained
 from lensflow.engine.slurm.queue import QueueError, sbatch, scancel, squeue
 from lensflow.engine.slurm.record import METADATA
 from lensflow.engine.slurm.script import job_of
@@ -26,21 +27,11 @@ if TYPE_CHECKING:
     from lensflow.engine.slurm.demand import Demand
     from lensflow.engine.slurm.queue import Listed
     from lensflow.engine.slurm.record import Folder
-    from lensflow.engine.slurm.supervisor import Action, Supervisor
+    from lensflow.engine.slurm.states import Action
+    from lensflow.engine.slurm.supervisor import Supervisor
 
 BEAT = 1.0  # s between two looks
 CLOSING = 20.0  # s that the end of a cluster waits for what is under way
-CAUSES = {  # what a job's last words mean
-    "certificate": "TLS: the certificates do not fit, or the clocks of the hosts differ",
-    "ssl": "TLS: the certificates do not fit, or the clocks of the hosts differ",
-    "nobody answers": "a firewall, or the profile's interface is not one that nodes reach this host by",
-    "permission denied": "the profile's shared_folder cannot be read there",
-    "no module named": "Python there lacks a package: set python, or a line of job_script_prologue",
-    "no such file": "python or shared_folder is not the same there as here",
-    "timed out": "a firewall, or the profile's interface is not one that nodes reach this host by",
-}
-UNKNOWN = "the profile's interface, a firewall, or a Python environment that starts slowly"
-
 logger = logging.getLogger("lensflow")
 
 
@@ -153,13 +144,13 @@ class Keeper:
             "close": lambda one: self._through_the_door(partial(self._close, one.jobs)),
             "cancel": lambda one: self._cancel(one.jobs),
             "note": self._note,
-            "say": lambda one: self._tell("say", self._explained(one)),
+            "say": lambda one: self._tell("say", explained(one, self.folder)),
             "stop": self._give_up,
         }
         acts[action.do](action)
 
     def _give_up(self, action: Action) -> None:
-        self._tell("stop", self._explained(action))
+        self._tell("stop", explained(action, self.folder))
         self._stop.set()
 
     def _submit_more(self, action: Action) -> None:
@@ -187,18 +178,6 @@ class Keeper:
             count = f"job {jobs[0]} waits" if len(jobs) == 1 else f"{len(jobs)} jobs wait"
             self._tell("waits", f"{count} in SLURM's queue: {reason}")
 
-    def _explained(self, action: Action) -> str:
-        """Add to a complaint about a job what it said last and what that probably means."""
-        job = action.jobs[0] if action.jobs else next(iter(_named(action.text)), None)
-        if job is None:
-            return action.text
-        words = self.folder.last_words(job)
-        said = " ".join(words).lower()
-        cause = next((cause for sign, cause in CAUSES.items() if sign in said), UNKNOWN)
-        text = action.text if not action.jobs else f"job {job} {action.text}"
-        last = f"; its last words: {words[-1]}" if words else ""
-        return f"{text}{last}; likely cause: {cause}; its log is {self.folder.log_of(job)}"
-
     def _through_the_door(self, work: Callable[[], None]) -> None:
         """Do something that takes long beside the watching."""
         self._doors.submit(self._guarded, work)
@@ -210,9 +189,14 @@ class Keeper:
             self._complain(f"a job could not be retired ({type(error).__name__}: {error})")
 
     def _drain(self, jobs: Iterable[str]) -> None:
-        """Give the workers of jobs no more work; what they have begun they finish."""
-        if addresses := self._addresses(jobs):
-            self.client.retire_workers(addresses, close_workers=False, remove=False)
+        """Give the workers of jobs no more work; what they have begun they finish.
+
+        Dask refuses while nobody else could take their results: then again, until another is up or they are gone.
+        """
+        while addresses := self._addresses(jobs):
+            drained = self.client.retire_workers(addresses, close_workers=False, remove=False)
+            if set(drained) >= set(addresses) or self._stop.wait(BEAT):
+                return
 
     def _close(self, jobs: Iterable[str]) -> None:
         """Close the workers of jobs, their results taken elsewhere before, and the jobs with them."""
@@ -248,12 +232,6 @@ class Keeper:
             self._log.append(kind, text=text)
         except (OSError, OutputError):  # said to the log at least
             logger.warning("cluster %s: that could not be recorded", self.folder.id)
-
-
-def _named(text: str) -> list[str]:
-    """Return the jobs that a text names first."""
-    words = text.split()
-    return words[1:2] if words[:1] == ["job"] else []
 
 
 def _at_work(dask_scheduler: Any = None) -> tuple[dict[str, int], int]:  # noqa: ANN401 - runs on the scheduler

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from lensflow.engine.slurm.states import ALIVE, ROBBED, TAKEN, WAITING, Action, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from lensflow.engine.slurm.queue import Listed
 
-Phase = Literal["pending", "running", "met", "retiring", "ending"]
-
-ALIVE = {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "REQUEUED", "STAGE_OUT"}
-WAITING = {"PENDING", "CONFIGURING", "REQUEUED"}
-ROBBED = {"CANCELLED", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"}  # whatever the job was doing
-TAKEN = {*ROBBED, "TIMEOUT", "DEADLINE", "COMPLETED"}  # not the fault of what its workers computed
 UNSEEN = 10.0  # s after sbatch in which squeue may not list a job yet
 ORPHANED = 60.0  # s that a job which squeue has forgotten is believed because of its workers
 SILENT = 40.0  # s of a running job without a worker that are worth a word
@@ -34,41 +30,6 @@ LAST_MOMENT = 5.0  # s before a job's end in which it is closed whatever it does
 SETTLED = 6.0  # s after which every worker has said what it still works on: Dask's heartbeats are 5 s apart at most
 AGAIN = 30.0  # s after which a job that should be gone is closed once more
 LONGEST_DRAIN = 3600.0  # s that a retiring job without a time limit may finish its work
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job of the cluster; times in s of the clock that only goes forward."""
-
-    id: str
-    submitted: float
-    phase: Phase = "pending"
-    running: float | None = None
-    met: float | None = None
-    ends: float = math.inf
-    retired: float = math.inf
-    closing: float = -math.inf
-    reason: str = ""
-    told: bool = False
-
-
-@dataclass(frozen=True)
-class Action:
-    """One thing to do.
-
-    Parameters
-    ----------
-    do
-        ``submit``: ``count`` jobs. ``drain``: give the jobs' workers no more work. ``close``: close their workers
-        without loss, then cancel them. ``cancel``: they have no workers yet. ``note``: keep in the record what became
-        of a job. ``say``: tell the user. ``stop``: give the cluster up.
-    """
-
-    do: Literal["submit", "drain", "close", "cancel", "note", "say", "stop"]
-    jobs: tuple[str, ...] = ()
-    count: int = 0
-    text: str = ""
-    phase: str = ""
 
 
 @dataclass

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lensflow.engine.slurm.queue import Listed
-from lensflow.engine.slurm.supervisor import MOST_FAILURES, MOST_ROBBED, SILENT, Action, Supervisor
+from lensflow.engine.slurm.supervisor import MOST_FAILURES, MOST_ROBBED, SILENT, Supervisor
+
+if TYPE_CHECKING:
+    from lensflow.engine.slurm.states import Action
 
 STARTING = 4  # s between a job's start and its first worker
 
