@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import dask
+import psutil
 import yaml
+from dask.utils import parse_bytes
 from distributed import Client
 
 from lensflow import share
@@ -20,6 +22,7 @@ from lensflow.engine.logs import quiet
 from lensflow.engine.params import nearest
 from lensflow.engine.slurm.certificates import security
 from lensflow.engine.slurm.record import METADATA, Folder
+from lensflow.engine.slurm.script import Shape
 from lensflow.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
@@ -192,10 +195,38 @@ def worker_memory(client: Client) -> int | None:
     """
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     if not workers:
-        limit: int | None = (client.get_metadata([METADATA], default=None) or {}).get("memory_limit")
-        return limit
+        return promise(client).get("memory_limit")
     limits = [one["memory_limit"] for one in workers if one.get("memory_limit")]
     return min(limits) if limits else None
+
+
+def promise(client: Client) -> dict[str, Any]:
+    """Return what a cluster of jobs says of itself and of the workers it will have; {} for others."""
+    said: dict[str, Any] = client.get_metadata([METADATA], default=None) or {}
+    return said
+
+
+def promised(name: str | Path, options: Mapping[str, Any]) -> tuple[int | None, int]:
+    """Return the memory (bytes, None without a limit) and the threads of a worker, as far as a profile says so.
+
+    Parameters
+    ----------
+    name
+        See :func:`cluster`.
+    options
+        Replace values of the profile.
+    """
+    given = {} if running(name) else profile(name)["lensflow"]["cluster"].get("options", {})
+    chosen = {**given, **options}
+    if "cores" in chosen:  # jobs of SLURM
+        kept = int(parse_bytes(chosen.get("driver_memory", 0)))
+        sizes = {key: chosen.get(key) for key in ("cores", "processes", "memory_limit")}
+        shape = Shape.of(memory=int(parse_bytes(chosen["memory"])) - kept, walltime=str(chosen["walltime"]), **sizes)  # type: ignore[arg-type]
+        return shape.worker_memory, shape.threads
+    limit, threads = chosen.get("memory_limit", None if running(name) else "auto"), chosen.get("threads_per_worker")
+    if limit == "auto":
+        limit = psutil.virtual_memory().total // (chosen.get("n_workers") or psutil.cpu_count() or 1)
+    return int(parse_bytes(limit)) if limit else None, int(threads or 1)
 
 
 def has_large(client: Client) -> bool:

@@ -20,7 +20,19 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo", "srun", "scontrol")
+PROGRAMS = (
+    "setpriv",
+    "munged",
+    "munge",
+    "slurmctld",
+    "slurmd",
+    "sbatch",
+    "squeue",
+    "scancel",
+    "sinfo",
+    "srun",
+    "scontrol",
+)
 PATIENCE = 60.0  # s for daemons to answer
 SYSTEM = "/usr/sbin:/sbin"  # where Debian has daemons; not on everybody's PATH
 
@@ -204,7 +216,8 @@ class Sandbox:
         return "\n".join(f"--- {one}\n" + "\n".join(one.read_text().splitlines()[-8:]) for one in logs)
 
     def _start(self, name: str, program: str, *words: str) -> None:
-        command = [_where(program) or program, *words]
+        leash = ["setpriv", "--pdeathsig", "TERM"]  # a killed test session leaves no daemons behind
+        command = [*leash, _where(program) or program, *words]
         with (self.folder / f"{name}.out").open("ab") as out:
             # a session of its own: Ctrl-C in the terminal is for the tests, which end it in their turn
             self._running[name] = subprocess.Popen(

@@ -224,8 +224,8 @@ class Keeper:
 
     def _tell(self, kind: str, text: str) -> None:
         """Tell whoever drives a run on this cluster, and the log."""
-        level = logging.INFO if kind == "waits" else logging.WARNING
-        logger.log(level, "cluster %s: %s", self.folder.id, text)
+        # drivers print what they hear; a warning here would be printed a second time
+        logger.log(logging.ERROR if kind == "stop" else logging.INFO, "cluster %s: %s", self.folder.id, text)
         try:
             if self.client.status == "running":
                 self.client.log_event(METADATA, {"kind": kind, "text": text})
