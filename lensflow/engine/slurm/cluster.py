@@ -117,18 +117,15 @@ class SlurmCluster:
             self.demand = Demand(
                 jobs, minimum_jobs, maximum_jobs, cores, min(horizon, self.shape.seconds), adaptive=adaptive
             )
-            self._keeper = Keeper(
-                client,
-                self.folder,
-                Supervisor(self.shape.seconds),
-                self.demand,
-                script=job_script(self.scheduler_address, self.shape, given, self.folder, self.security),
-                words=[output(self.folder, array=array)],
-                array=array,
-            )
+            script = job_script(self.scheduler_address, self.shape, given, self.folder, self.security)
+            self._keeper = self._keep(client, script, array=array)
             self._keeper.start()
             stack.callback(self._keeper.close)
             self._open = stack.pop_all()
+
+    def _keep(self, client: Client, script: str, *, array: bool) -> Keeper:
+        supervisor, where = Supervisor(self.shape.seconds), [output(self.folder, array=array)]
+        return Keeper(client, self.folder, supervisor, self.demand, script=script, words=where, array=array)
 
     def __enter__(self) -> Self:
         return self
