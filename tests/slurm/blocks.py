@@ -40,16 +40,6 @@ def begun(runs: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-def stamped(number: int) -> tuple[int, float]:
-    """Return something that is not the same when it is computed again."""
-    return number, time.time()
-
-
-def slow(number: int) -> int:
-    time.sleep(2)
-    return number
-
-
 def listening() -> list[str]:
     """Return the addresses on which this process listens."""
     found = psutil.Process().net_connections("tcp")

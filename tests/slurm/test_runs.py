@@ -109,12 +109,19 @@ def test_cancelled_jobs_cost_the_blocks_in_flight_and_nothing_else(site: Site, t
 
 
 def test_results_in_memory_survive_scaling_down(site: Site) -> None:
+    def stamped(number: int) -> tuple[int, float]:
+        return number, time.time()  # not the same when it is computed again
+
+    def slow(number: int) -> int:
+        time.sleep(2)
+        return number
+
     with site.cluster(jobs=2) as client:
         client.wait_for_workers(4, timeout=90)
-        held = client.map(blocks.stamped, range(60), pure=False)
+        held = client.map(stamped, range(60), pure=False)
         before = client.gather(held)
         assert len(client.nthreads()) == 4
-        running = client.map(blocks.slow, range(4), pure=False)
+        running = client.map(slow, range(4), pure=False)
         client.log_event(RUNS, {"run": "r", "event": "begin", "total": 2, "done": [], "quarantined": []})
         end = time.monotonic() + 60
         while len(client.nthreads()) > 2 and time.monotonic() < end:
