@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import socket
 import warnings
 from contextlib import contextmanager
@@ -11,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import dask
+import psutil
 import yaml
+from dask.utils import parse_bytes
 from distributed import Client
 
 from lensflow import share
 from lensflow.engine.logs import quiet
 from lensflow.engine.params import nearest
+from lensflow.engine.slurm.certificates import security
+from lensflow.engine.slurm.record import METADATA, Folder
+from lensflow.engine.slurm.script import Shape
 from lensflow.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
@@ -65,16 +71,13 @@ def cluster(name: str | Path = "local", **options: Any) -> Iterator[Client]:  # 
     Parameters
     ----------
     name
-        ``"local"``, another profile's name, the path of a YAML file, or an address such as ``tcp://host:8786``.
+        ``"local"``, another profile's name, the path of a YAML file; or, to join a running cluster, its address such
+        as ``tcp://host:8786``, its scheduler file (.json), or its folder.
     **options
         Replace single values of the profile, e.g. ``n_workers=2, memory_limit="8GiB"``.
     """
-    if "://" in str(name):
-        try:
-            joined = Client(str(name))
-        except OSError as error:
-            raise BadInput(f"{name}: no Dask scheduler answers there ({error}); check the address") from error
-        with _quiet(), joined as client:
+    if running(name):
+        with _quiet(), _join(name) as client:
             yield client
         return
     found = profile(name)
@@ -83,8 +86,36 @@ def cluster(name: str | Path = "local", **options: Any) -> Iterator[Client]:  # 
     chosen = {**wanted.get("options", {}), **options}
     if isinstance(chosen.get("dashboard_address"), str):
         chosen["dashboard_address"] = _free(chosen["dashboard_address"])
-    with dask.config.set(_dotted(found)), _quiet(), made(**chosen) as running, Client(running) as client:
+    with dask.config.set(_dotted(found)), _quiet(), made(**chosen) as started, started.get_client() as client:
         yield client
+
+
+def running(name: str | Path) -> bool:
+    """Whether a name means a cluster that somebody has started: an address, a scheduler file, a cluster's folder."""
+    path = Path(name)
+    return "://" in str(name) or path.suffix == ".json" or (path.is_dir() and str(name) not in profiles())
+
+
+def _join(name: str | Path) -> Client:
+    """Return a client of a running cluster, with its certificates where its scheduler file names some."""
+    address, keys = str(name), None
+    if "://" not in address:
+        path = Folder(Path(name)).scheduler if Path(name).is_dir() else Path(name)
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            address = found["address"]
+        except OSError as error:
+            raise BadInput(
+                f"{path}: no scheduler file ({error.strerror}); the cluster has ended, or give its address"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{path}: not a scheduler file, which is JSON with an address ({error})") from error
+        if "certificate" in found:
+            keys = security(found["certificate"], found["key"])
+    try:
+        return Client(address, security=keys)
+    except (OSError, TypeError) as error:  # the second: an address that asks for certificates, and there are none
+        raise BadInput(f"{name}: no Dask scheduler answers at {address} ({error}); check the address") from error
 
 
 def _free(address: str) -> str:
@@ -132,7 +163,10 @@ def probe(client: Client, tasks: object) -> None:
         If the worker lacks a module that the graph's functions come from.
     """
     packed = cloudpickle.dumps(tasks)
-    problem = next(filter(None, client.run(_unpack, packed).values()), None)
+    answers: dict[str, str | None] = {}
+    while not answers and slots(client):  # those who answer: workers may go at any time
+        answers = client.run(_unpack, packed, on_error="ignore")
+    problem = next(filter(None, answers.values()), None)
     if problem:
         raise BadInput(
             f"the workers cannot load the graph's functions ({problem}): install what is missing where the workers"
@@ -155,10 +189,44 @@ def slots(client: Client) -> int:
 
 
 def worker_memory(client: Client) -> int | None:
-    """Return the smallest memory limit of the workers, bytes; None where there is no limit."""
+    """Return the smallest memory limit of the workers, bytes; None where there is no limit.
+
+    Where none is there yet, what the cluster says they will have.
+    """
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if not workers:
+        return promise(client).get("memory_limit")
     limits = [one["memory_limit"] for one in workers if one.get("memory_limit")]
     return min(limits) if limits else None
+
+
+def promise(client: Client) -> dict[str, Any]:
+    """Return what a cluster of jobs says of itself and of the workers it will have; {} for others."""
+    said: dict[str, Any] = client.get_metadata([METADATA], default=None) or {}
+    return said
+
+
+def promised(name: str | Path, options: Mapping[str, Any]) -> tuple[int | None, int]:
+    """Return the memory (bytes, None without a limit) and the threads of a worker, as far as a profile says so.
+
+    Parameters
+    ----------
+    name
+        See :func:`cluster`.
+    options
+        Replace values of the profile.
+    """
+    given = {} if running(name) else profile(name)["lensflow"]["cluster"].get("options", {})
+    chosen = {**given, **options}
+    if "cores" in chosen:  # jobs of SLURM
+        kept = int(parse_bytes(chosen.get("driver_memory", 0)))
+        sizes = {key: chosen.get(key) for key in ("cores", "processes", "memory_limit")}
+        shape = Shape.of(memory=int(parse_bytes(chosen["memory"])) - kept, walltime=str(chosen["walltime"]), **sizes)  # type: ignore[arg-type]
+        return shape.worker_memory, shape.threads
+    limit, threads = chosen.get("memory_limit", None if running(name) else "auto"), chosen.get("threads_per_worker")
+    if limit == "auto":
+        limit = psutil.virtual_memory().total // (chosen.get("n_workers") or psutil.cpu_count() or 1)
+    return int(parse_bytes(limit)) if limit else None, int(threads or 1)
 
 
 def has_large(client: Client) -> bool:

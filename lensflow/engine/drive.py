@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import heapq
 import queue
-import socket
 import time
 from collections import deque
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from lensflow.engine.flight import Attempt, Flight
 from lensflow.engine.hang import Watchdog
 from lensflow.engine.isolate import Interrupted
 from lensflow.engine.sickbay import Sickbay
+from lensflow.engine.slurm.words import ClusterWords
 from lensflow.engine.topics import listening
 from lensflow.engine.watch import timings
 from lensflow.errors import LensflowError, OutputError
@@ -38,12 +38,15 @@ if TYPE_CHECKING:
     from lensflow.engine.hang import Overdue
     from lensflow.engine.logs import Words
     from lensflow.engine.quarantine import Policy, Verdict
+    from lensflow.engine.slurm.inquest import Finding
     from lensflow.engine.tasks import TaskGraph
     from lensflow.engine.terms import Interrupt, Listener, Terms
 
 DRAINING = 5.0  # s that a run which is to stop waits for workers that are being started anew
 GONE = "the Dask scheduler is gone; what is done is safe: resume the run"
 LINGER = 0.02  # s the loop waits for more small blocks to end
+MOST_LOST = 8  # times that a block may lose its worker by no fault of its own before it is tried alone all the same
+NEIGHBOURS = 2  # times that a job in which a block runs alone may die of something else
 TICK = 0.2  # s the loop waits for news before it looks at its timers and at the interrupt flag
 
 
@@ -84,7 +87,8 @@ class Drive:
         self._fetcher = Fetcher(self.client, self._put("records"))
         self._clock = Clock()
         self._crew = Crew(self.client, self.terms.patience)
-        self._sickbay = Sickbay(self.client, self.graph, self.terms.memory, self._put("alone"))
+        self._sickbay = Sickbay(self.client, self.graph, self.terms.memory, self._put("alone"), self._put("inquest"))
+        self._said = ClusterWords(self.client)
 
     def _put(self, kind: str) -> Callable[[Any], None]:
         """Return a function that queues news of a kind; other threads call it."""
@@ -157,7 +161,7 @@ class Drive:
 
         A block that waits for its next attempt keeps its place in the window: where all fail, no more are begun.
         """
-        while room := max(0, self.terms.window - self._under_way):
+        while room := max(0, self.terms.room(self._crew.slots) - self._under_way):
             fresh = min(room - len(self._later), self.terms.batch, len(self._fresh))
             if self._later and self._later[0][0] <= time.monotonic():
                 self._submit([heapq.heappop(self._later)[2]])
@@ -167,8 +171,11 @@ class Drive:
                 return
 
     def _submit(self, attempts: Sequence[Attempt]) -> None:
-        """Send blocks to the workers, but for those that would repeat what this run refuses."""
+        """Send blocks to where they are tried, but for those that would repeat what this run refuses."""
         accepted = [one for one in attempts if not self._repeats(one)]
+        for lost in [one for one in accepted if one.how == "alone"]:
+            self._sickbay.admit(lost, self._watchdog)
+            accepted.remove(lost)
         if accepted:
             self._flight.send(accepted, {LARGE: 1} if accepted[0].how == "large" else None)
 
@@ -203,7 +210,7 @@ class Drive:
         for worker in self._fetcher.silent(self.terms.timeout or SLOW):
             if self._sickbay.free_to_restart(worker):
                 self._sickbay.restart(worker)
-        if said := self._crew.check():
+        for said in [*self._said.new(), *filter(None, [self._crew.check()])]:
             self.listener.alone(said)
         self.listener.tick([one.block for one in self._flight.active.values()], self._crew.slots)
 
@@ -218,6 +225,8 @@ class Drive:
             self._timed(what)
         elif kind == "records":
             self._settle_fetched(*what)
+        elif kind == "inquest":
+            self._judge_death(*what)
         else:
             self._settle_alone(*what)
 
@@ -249,14 +258,30 @@ class Drive:
         """Act on a block that failed, or that was lost on its way."""
         attempt = self._flight.active.pop(future.key)
         if future.status == "error":
-            self._fail(attempt, self._sickbay.diagnose(future, self.words))
+            self._examine(attempt, self._sickbay.diagnose(future, self.words))
         else:
-            self._lose(attempt, str(future.status))
+            self._lose(attempt, f"the scheduler says {future.status}")
         future.release()
 
-    def _lose(self, attempt: Attempt, status: str) -> None:
-        """Send a block again that the scheduler has lost: no fault of the block, and not counted as one."""
-        failure = Failure(OSError(f"the scheduler lost it ({status})"), "", "raised")
+    def _examine(self, attempt: Attempt, failure: Failure) -> None:
+        """Act on a failure; where a worker died whose job may have been taken from it, ask SLURM first."""
+        if not self._sickbay.inquire(attempt, failure):
+            self._fail(attempt, failure)
+
+    def _judge_death(self, attempt: Attempt, failure: Failure, finding: Finding) -> None:
+        """Act on what is known of the death of a worker, on which a block was tried."""
+        self._sickbay.discharge()
+        alone = attempt.how == "alone"  # then the worker was busy with neighbours that may be the guilty ones
+        if attempt.lost < (NEIGHBOURS if finding.suspect and alone else MOST_LOST if not finding.suspect else 0):
+            attempt.lost += 1
+            self._lose(attempt, f"its worker's job {finding.text}")
+        else:
+            attempt.lost = 0
+            self._fail(attempt, replace(failure, words=(*failure.words, f"its worker's job {finding.text}")))
+
+    def _lose(self, attempt: Attempt, why: str) -> None:
+        """Send a block again that was lost on its way: no fault of the block, and not counted as one."""
+        failure = Failure(OSError(f"lost on its way: {why}"), "", "raised")
         self._wait(attempt, failure, self.policy.wait(1))
 
     def _succeed(self, attempt: Attempt, record: dict[str, Any]) -> None:
@@ -306,7 +331,8 @@ class Drive:
             self._succeed(attempt, record.item())
         elif not isinstance(error, Interrupted):
             memory = Memory(None, self.terms.memory)
-            self._fail(attempt, Failure.of(error, None, where=f"alone on {socket.gethostname()}", memory=memory))
+            where = f"alone on {self._sickbay.place}"
+            self._examine(attempt, Failure.of(error, None, where=where, memory=memory))
 
     def _note(self, note: events.Note, key: Hashable = None) -> None:
         self.listener.noted(note)

@@ -36,6 +36,8 @@ class Attempt:
         How often it has failed.
     tried
         What came of each attempt so far.
+    lost
+        How often its worker was taken from it.
     refused
         Why it must not be accepted whatever comes of it.
     sent
@@ -47,6 +49,7 @@ class Attempt:
     how: How = "worker"
     failures: int = 0
     tried: list[dict[str, Any]] = field(default_factory=list)
+    lost: int = 0
     refused: Failure | None = None
     sent: float = 0.0
     future: Future | None = None

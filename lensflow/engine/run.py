@@ -11,12 +11,13 @@ from distributed import Client, get_client
 
 from lensflow.engine import upstream
 from lensflow.engine.claim import check, claimed, open_run
-from lensflow.engine.cluster import cluster, probe, worker_memory
+from lensflow.engine.cluster import cluster, probe, promise, worker_memory
 from lensflow.engine.options import Options
 from lensflow.engine.plan import Plan, plan_work
 from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
 from lensflow.engine.session import Session
+from lensflow.engine.slurm.words import await_worker
 from lensflow.engine.tasks import lower
 from lensflow.engine.work import Work
 from lensflow.errors import BadOption
@@ -87,9 +88,10 @@ def run(
         graph = lower(work.tree, work.grids, directory.out, token)
         plan = plan_work(work, graph, _threads(client), history=directory)
         plan.check(worker_memory(client))
-        probe(client, graph.cut([graph.key(next(grid.blocks())) for grid in work.grids]))
         if planned:
             planned(plan)
+        await_worker(client)
+        probe(client, graph.cut([graph.key(next(grid.blocks())) for grid in work.grids]))
         lock = stack.enter_context(claimed(directory))
         check(directory, work, accept_changes=chosen.accept_changes)  # again: now nobody else can write
         state = open_run(directory, work, plan, submitted or {})
@@ -106,7 +108,8 @@ def _current_client() -> Client | None:
 
 
 def _threads(client: Client) -> int:
-    return max(client.nthreads().values(), default=1)
+    promised: int = promise(client).get("threads", 1)
+    return max(client.nthreads().values(), default=promised)
 
 
 def _pending(blocks: Sequence[Block], state: State, *, failed_only: bool) -> list[Block]:

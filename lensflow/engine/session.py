@@ -120,7 +120,8 @@ class Session:
     def _terms(self) -> Terms:
         small = max(block.nbytes for block in self.work.blocks) <= SMALL_BLOCK
         return Terms(
-            window=self.options.window or (SMALL_WINDOW if small else WINDOW) * max(2, slots(self.client)),
+            window=self.options.window,
+            depth=SMALL_WINDOW if small else WINDOW,
             batch=SMALL_BATCH if small else 1,
             memory=worker_memory(self.client),
             timeout=self.options.timeout,

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 from dask.utils import key_split
 from distributed import KilledWorker
 
 from lensflow.engine.failure import Failure, Memory
-from lensflow.engine.isolate import Limits, run_alone
+from lensflow.engine.isolate import Interrupted, Limits, run_alone
+from lensflow.engine.slurm.inquest import Finding, inquire
+from lensflow.engine.slurm.record import folder_of
+from lensflow.engine.slurm.script import job_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
+    from concurrent.futures import Future as Job
 
     from distributed import Client, Future
 
@@ -26,6 +33,8 @@ if TYPE_CHECKING:
     from lensflow.engine.tasks import TaskGraph
 
 RESTART = 30.0  # s for a worker to be killed by its nanny
+FIRST = 1 << 30  # Dask priority of a block that runs alone on a worker
+PAUSE = 0.2  # s between looks at it
 
 logger = logging.getLogger("lensflow")
 
@@ -41,15 +50,24 @@ class Sickbay:
         Bytes a block that runs alone may use, None for no limit.
     discharged
         Called with (attempt, concurrent future) when a block that ran alone has ended, from another thread.
+    found
+        Called with (attempt, failure, finding) when it is known why a worker died, from another thread.
     """
 
     def __init__(
-        self, client: Client, graph: TaskGraph, limit: int | None, discharged: Callable[[tuple[Attempt, Any]], None]
+        self,
+        client: Client,
+        graph: TaskGraph,
+        limit: int | None,
+        discharged: Callable[[tuple[Attempt, Any]], None],
+        found: Callable[[tuple[Attempt, Failure, Finding]], None],
     ) -> None:
         self.client, self.graph, self.limit = client, graph, limit
         self.memory: dict[str, int] = {}
         self.patients = 0
-        self._discharged = discharged
+        self._discharged, self._found = discharged, found
+        self._remote = folder_of(client) is not None  # this may be a login node: heavy work is not for it
+        self._deaths: dict[str, Job[Finding]] = {}
         self._restarted: dict[str, float] = {}
         self._stop: Callable[[], bool] = lambda: False
 
@@ -60,6 +78,7 @@ class Sickbay:
         with (
             ThreadPoolExecutor(1, thread_name_prefix="lensflow-alone") as self._alone,
             ThreadPoolExecutor(4, thread_name_prefix="lensflow-restart") as self._restarts,
+            ThreadPoolExecutor(4, thread_name_prefix="lensflow-inquest") as self._inquests,
         ):
             yield
 
@@ -71,8 +90,42 @@ class Sickbay:
         known = [one for one in seconds if one is not None]
         limits = Limits(self.limit, max(known) if len(known) == len(seconds) else None)
         self.patients += 1
-        job = self._alone.submit(run_alone, tasks, key, limits, self._stop)
+        job = self._alone.submit(self._run_remote if self._remote else self._run_here, tasks, key, limits)
         job.add_done_callback(lambda done: self._discharged((attempt, done)))
+
+    @property
+    def place(self) -> str:
+        """Where blocks run alone."""
+        return "a worker's node" if self._remote else socket.gethostname()
+
+    def _run_here(self, tasks: dict[Hashable, Any], key: Hashable, limits: Limits) -> tuple[Any, list[Any]]:
+        return run_alone(tasks, key, limits, self._stop)
+
+    def _run_remote(self, tasks: dict[Hashable, Any], key: Hashable, limits: Limits) -> tuple[Any, list[Any]]:
+        """Run a block alone where the workers are: in a process beside one of them, which does nothing else."""
+        packed = cloudpickle.dumps((tasks, key, limits))
+        future = self.client.submit(_run_packed, packed, key=f"alone-{uuid.uuid4().hex}", priority=FIRST, pure=False)
+        while not future.done():
+            if self._stop():
+                future.cancel()
+                raise Interrupted("stopped by the user while it ran alone")
+            time.sleep(PAUSE)
+        found: tuple[Any, list[Any]] = future.result()
+        return found
+
+    def inquire(self, attempt: Attempt, failure: Failure) -> bool:
+        """Begin to find out why the worker died on which a block failed; False where nobody could know.
+
+        Blocks that died with the same worker share one inquest.
+        """
+        worker = getattr(failure.error, "last_worker", None)
+        if worker is None or job_of(worker.name) is None:
+            return False
+        if worker.address not in self._deaths:
+            self._deaths[worker.address] = self._inquests.submit(inquire, self.client, worker.name, worker.address)
+        self.patients += 1
+        self._deaths[worker.address].add_done_callback(lambda done: self._found((attempt, failure, _finding(done))))
+        return True
 
     def discharge(self) -> None:
         """Take note that a block is back from where it ran alone."""
@@ -113,6 +166,17 @@ class Sickbay:
         except (OSError, KeyError) as error:  # gone already
             found = error
         logger.warning("worker %s, on which a task did not end, is started anew: %s", worker, found)
+
+
+def _finding(done: Job[Finding]) -> Finding:
+    """Return what was found out; where that failed, nobody is suspected."""
+    error = done.exception()
+    return done.result() if error is None else Finding(suspect=False, text=f"cannot be asked about ({error})")
+
+
+def _run_packed(packed: bytes) -> tuple[Any, list[Any]]:
+    """Run a block alone; packed, because Dask would take its tasks for its own."""
+    return run_alone(*cloudpickle.loads(packed))
 
 
 def _erred_on(key: Any, dask_scheduler: Any = None) -> str:  # noqa: ANN401 - runs on the scheduler

@@ -65,7 +65,9 @@ class Terms:
     Parameters
     ----------
     window
-        Blocks in flight at most.
+        Blocks in flight at most; None for so many a worker thread as ``depth`` says, as workers come and go.
+    depth
+        Blocks in flight for each worker thread.
     batch
         Blocks sent together at most; large ones go one by one, so that workers keep to their order.
     memory
@@ -78,12 +80,17 @@ class Terms:
         Kinds of notes that fail the blocks they are about; True for all kinds.
     """
 
-    window: int
+    window: int | None
+    depth: int = 3
     batch: int = 1
     memory: int | None = None
     timeout: float | None = None
     patience: float | None = None
     strict: bool | tuple[str, ...] = False
+
+    def room(self, slots: int) -> int:
+        """Return how many blocks may be in flight with so many worker threads."""
+        return self.window or self.depth * max(2, slots)
 
     def refuse(self, kind: str) -> bool:
         """Whether a kind of note fails blocks."""

@@ -1,0 +1,96 @@
+"""How many jobs are worth having: what is left to do, measured, against what a job can do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENOUGH = 4  # blocks after which their time is known
+
+
+@dataclass
+class Demand:
+    """Hears what drivers tell of their runs and says how many jobs are wanted.
+
+    Up: as many as bring what is left to an end within ``horizon``. Down: only below what there are blocks for, so a
+    job that has work keeps it, and nothing swings. When the last run has ended, ``minimum``.
+
+    Parameters
+    ----------
+    jobs, minimum, maximum
+        At first, at least, at most.
+    slots
+        Worker threads of a job.
+    horizon
+        Seconds in which what is left should be done; not longer than a job lasts.
+    adaptive
+        Whether runs change the number at all.
+    """
+
+    jobs: int
+    minimum: int
+    maximum: int
+    slots: int
+    horizon: float
+    adaptive: bool = True
+    _present: int = -1
+    _left: dict[str, int] = field(default_factory=dict)
+    _done: int = 0
+    _spent: float = 0.0
+    _longest: float = 0.0
+    _last: float | None = None
+
+    def __post_init__(self) -> None:
+        self._present = self.jobs
+
+    def scale(self, jobs: int) -> None:
+        """Want so many jobs from now on, until a run says more."""
+        self.jobs = self._present = jobs
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        """Take note of what a driver says of its run (see ``broadcast``)."""
+        run, event = message.get("run", ""), message.get("event")
+        if event == "begin":
+            self._left[run] = message["total"] - len(message["done"]) - len(message["quarantined"])
+            self._present = max(self._present, self.jobs)
+        elif event == "end":
+            self._left.pop(run, None)
+            if not self._left:
+                self._present = min(self.minimum, self._present)
+        elif run in self._left:
+            done = len(message.get("done", ()))
+            self._done += done
+            self._left[run] = max(0, self._left[run] - done - len(message.get("quarantined", ())))
+
+    def pass_time(self, now: float, busy: int) -> None:
+        """Take note of the worker threads at work now."""
+        if self._last is not None and self._left:
+            self._spent += busy * (now - self._last)
+            self._longest += (now - self._last) if busy else 0.0
+        self._last = now
+
+    @property
+    def block(self) -> float:
+        """Seconds that a block takes one thread, all its steps together; as long as none is done, so far."""
+        return self._spent / self._done if self._done else self._longest
+
+    @property
+    def left(self) -> int:
+        """Blocks that are not done."""
+        return sum(self._left.values())
+
+    def wanted(self) -> int:
+        """Return the jobs there should be."""
+        if not self.adaptive:
+            return min(self.jobs, self.maximum)
+        if not self._left:
+            return min(self._present, self.maximum)
+        useful = math.ceil(self.left / self.slots)  # a thread without a block is of no use
+        if self._done >= ENOUGH:
+            quick = math.ceil(self.left * self.block / (self.slots * self.horizon))
+            self._present = max(self._present, quick)
+        return max(self.minimum, min(self._present, useful, self.maximum))

@@ -1,0 +1,245 @@
+"""Keeps the jobs of a cluster: once a second it looks, asks the supervisor, and does what that one says."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lensflow.engine.journal import Log
+from lensflow.engine.slurm.causes import explained
+from lensflow.engine.slurm.queue import QueueError, sbatch, scancel, squeue
+from lensflow.engine.slurm.record import METADATA
+from lensflow.engine.slurm.script import job_of
+from lensflow.engine.topics import listening
+from lensflow.engine.watch import RUNS
+from lensflow.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from distributed import Client
+
+    from lensflow.engine.slurm.demand import Demand
+    from lensflow.engine.slurm.queue import Listed
+    from lensflow.engine.slurm.record import Folder
+    from lensflow.engine.slurm.states import Action
+    from lensflow.engine.slurm.supervisor import Supervisor
+
+BEAT = 1.0  # s between two looks
+CLOSING = 20.0  # s that the end of a cluster waits for what is under way
+logger = logging.getLogger("lensflow")
+
+
+class Keeper:
+    """The thread that drives a supervisor.
+
+    Parameters
+    ----------
+    client
+        Of the cluster, this thread's own.
+    folder
+        Of the cluster.
+    supervisor, demand
+        What to do, and how many jobs.
+    script, words
+        What jobs run, and sbatch's further words.
+    array
+        Whether many jobs are one sbatch.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        folder: Folder,
+        supervisor: Supervisor,
+        demand: Demand,
+        *,
+        script: str,
+        words: Iterable[str],
+        array: bool,
+    ) -> None:
+        self.client, self.folder, self.supervisor, self.demand = client, folder, supervisor, demand
+        self._script, self._words, self._array = script, tuple(words), array
+        self._name = f"lensflow-{folder.id}"
+        self._stop = threading.Event()
+        self._doors = ThreadPoolExecutor(4, thread_name_prefix="lensflow-retire")
+        self._stack = ExitStack()
+        self._problem = ""
+        self._thread = threading.Thread(target=self._keep, name="lensflow-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Submit the first jobs and begin to watch.
+
+        Raises
+        ------
+        QueueError
+            If SLURM refuses the first jobs: with its message.
+        """
+        self._log = self._stack.enter_context(Log(self.folder.jobs))
+        self._stack.enter_context(listening(self.client, RUNS, lambda event: self.demand.hear(event[1])))
+        try:
+            if count := self.demand.wanted():
+                self._submit(count)
+        except QueueError:
+            self._stack.close()
+            raise
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop watching and cancel every job."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSING)
+        self._doors.shutdown(wait=False, cancel_futures=True)
+        try:
+            listed = squeue(self._name)
+        except QueueError:
+            listed = {}
+        left = {*self.supervisor.jobs, *(job for job, one in listed.items() if one.state in {"PENDING", "RUNNING"})}
+        self._cancel(left)
+        for job in sorted(left):
+            self._log.append("gone", job=job, reason="the cluster is closed")
+        self._stack.close()
+
+    def _keep(self) -> None:
+        while not self._stop.wait(BEAT):
+            try:
+                self.look()
+            except (OSError, ValueError) as error:  # the scheduler is closing, SLURM is away, a disk is full
+                self._complain(f"jobs cannot be looked after ({type(error).__name__}: {error}); trying again")
+            except Exception as error:
+                self._tell("stop", f"the jobs are not looked after any more: {type(error).__name__}: {error}")
+                raise
+
+    def look(self) -> None:
+        """Look once, and do what is to be done."""
+        try:
+            listed: dict[str, Listed] | None = squeue(self._name)
+            self._problem = ""
+        except QueueError as error:
+            listed = None
+            self._complain(f"{error}: nothing is concluded from it")
+        tasks, busy = self.client.run_on_scheduler(_at_work)
+        workers: dict[str, int] = {}
+        for worker, count in tasks.items():
+            if (job := job_of(worker)) is not None:
+                workers[job] = workers.get(job, 0) + count
+        now = time.monotonic()
+        self.demand.pass_time(now, busy)
+        self.supervisor.block = self.demand.block
+        actions = self.supervisor.step(now, listed, workers, self.demand.wanted())
+        for action in actions:
+            self._act(action)
+        self._tell_who_waits([one for one in actions if one.phase == "pending"])
+
+    def _act(self, action: Action) -> None:
+        acts: dict[str, Callable[[Action], None]] = {
+            "submit": self._submit_more,
+            "drain": lambda one: self._through_the_door(partial(self._drain, one.jobs)),
+            "close": lambda one: self._through_the_door(partial(self._close, one.jobs)),
+            "cancel": lambda one: self._cancel(one.jobs),
+            "note": self._note,
+            "say": lambda one: self._tell("say", explained(one, self.folder)),
+            "stop": self._give_up,
+        }
+        acts[action.do](action)
+
+    def _give_up(self, action: Action) -> None:
+        self._tell("stop", explained(action, self.folder))
+        self._stop.set()
+
+    def _submit_more(self, action: Action) -> None:
+        try:
+            self._submit(action.count)
+        except QueueError as error:
+            for follows in self.supervisor.rejected(time.monotonic(), str(error)):
+                self._act(follows)
+
+    def _submit(self, count: int) -> None:
+        ids = sbatch(self._script, count, array=self._array, words=self._words)
+        self.supervisor.submitted(time.monotonic(), ids)
+        for job in ids:
+            self._log.append("submitted", job=job)
+
+    def _note(self, action: Action) -> None:
+        for job in action.jobs:
+            more = {"node": action.text} if action.phase == "running" else {"reason": action.text}
+            self._log.append(action.phase, job=job, **more)
+
+    def _tell_who_waits(self, notes: list[Action]) -> None:
+        """Say why jobs wait, once for all that wait for the same."""
+        for reason in {one.text for one in notes}:
+            jobs = [job for one in notes if one.text == reason for job in one.jobs]
+            count = f"job {jobs[0]} waits" if len(jobs) == 1 else f"{len(jobs)} jobs wait"
+            self._tell("waits", f"{count} in SLURM's queue: {reason}")
+
+    def _through_the_door(self, work: Callable[[], None]) -> None:
+        """Do something that takes long beside the watching."""
+        self._doors.submit(self._guarded, work)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (OSError, ValueError) as error:
+            self._complain(f"a job could not be retired ({type(error).__name__}: {error})")
+
+    def _drain(self, jobs: Iterable[str]) -> None:
+        """Give the workers of jobs no more work; what they have begun they finish.
+
+        Dask refuses while nobody else could take their results: then again, until another is up or they are gone.
+        """
+        while addresses := self._addresses(jobs):
+            drained = self.client.retire_workers(addresses, close_workers=False, remove=False)
+            if set(drained) >= set(addresses) or self._stop.wait(BEAT):
+                return
+
+    def _close(self, jobs: Iterable[str]) -> None:
+        """Close the workers of jobs, their results taken elsewhere before, and the jobs with them."""
+        jobs = tuple(jobs)
+        if addresses := self._addresses(jobs):
+            self.client.retire_workers(addresses, close_workers=True, remove=True)
+        self._cancel(jobs)
+
+    def _addresses(self, jobs: Iterable[str]) -> list[str]:
+        wanted = set(jobs)
+        found = self.client.run_on_scheduler(_names)
+        return [address for address, name in found.items() if job_of(name) in wanted]
+
+    def _cancel(self, jobs: Iterable[str]) -> None:
+        try:
+            scancel(jobs)
+        except QueueError as error:
+            self._complain(f"jobs {', '.join(jobs)} could not be cancelled ({error}): cancel them by hand")
+
+    def _complain(self, text: str) -> None:
+        """Say something once, until something else is the matter."""
+        if text != self._problem:
+            self._problem = text
+            self._tell("say", text)
+
+    def _tell(self, kind: str, text: str) -> None:
+        """Tell whoever drives a run on this cluster, and the log."""
+        # drivers print what they hear; a warning here would be printed a second time
+        logger.log(logging.ERROR if kind == "stop" else logging.INFO, "cluster %s: %s", self.folder.id, text)
+        try:
+            if self.client.status == "running":
+                self.client.log_event(METADATA, {"kind": kind, "text": text})
+            self._log.append(kind, text=text)
+        except (OSError, OutputError):  # said to the log at least
+            logger.warning("cluster %s: that could not be recorded", self.folder.id)
+
+
+def _at_work(dask_scheduler: Any = None) -> tuple[dict[str, int], int]:  # noqa: ANN401 - runs on the scheduler
+    """Return how many tasks each worker is computing, by its name, and how many in all."""
+    found = {str(one.name): len(one.executing) for one in dask_scheduler.workers.values()}
+    return found, sum(min(len(one.processing), one.nthreads) for one in dask_scheduler.workers.values())
+
+
+def _names(dask_scheduler: Any = None) -> dict[str, str]:  # noqa: ANN401 - runs on the scheduler
+    """Return the names of the workers by address."""
+    return {address: str(one.name) for address, one in dask_scheduler.workers.items()}
