@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask.utils import format_bytes
+from lensflow.engine.progress import size
 
 from lensflow.engine.doctor.finding import Finding, fix, ok, warn
 from lensflow.engine.doctor.mounts import mount_of, room
@@ -38,7 +39,18 @@ def spill(wanted: Wanted, *, environment: Mapping[str, str] = os.environ) -> Ite
     if folder is None:
         yield ok(SUBJECT, f"{where} ({named}) is known only inside a job: the canary looks at it there")
         return
-    yield from judge(folder, spills=spills(wanted), named=named)
+    if wanted.hosts == "one":
+        yield from judge(folder, spills=spills(wanted), named=named)
+    elif not folder.is_dir():
+        yield ok(SUBJECT, f"{folder} ({named}) is not on this host: the canary looks at it in its job")
+    else:
+        shared = mount_of(folder).where == "shared"
+        for one in judge(folder, spills=spills(wanted), named=named):
+            yield (
+                one
+                if shared or one.level == "OK"
+                else dataclasses.replace(one, level="WARN", found=f"here: {one.found}")
+            )
 
 
 def place(wanted: Wanted) -> tuple[str, str]:
@@ -75,7 +87,7 @@ def judge(folder: Path, *, spills: bool, named: str = "local_directory") -> Iter
         yield fix(SUBJECT, f"{folder} ({named}): cannot be written", another)
         return
     mount, left = mount_of(folder), room(folder)
-    told = f"{folder} ({mount}, {format_bytes(left.free)} free)"
+    told = f"{folder} ({mount}, {size(left.free)} free)"
     if lacking := _lacking(left):
         yield fix(SUBJECT, f"{told}: {lacking}", f"du -xsh {folder}/* | sort -h, and remove what is not needed")
     elif not spills:
