@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lensflow.engine.doctor.wanted import Wanted
 
 DASHBOARD = "127.0.0.1:8787"
+INNER = ("docker", "virbr", "veth", "br-", "cni", "flannel", "podman")  # of containers: no other host is behind them
 EVERYWHERE = {"", "0.0.0.0", "::", "[::]"}  # noqa: S104 - looked for, not bound
 
 
@@ -92,7 +93,7 @@ def interfaces(wanted: Wanted, addresses: Mapping[str, str] | None = None) -> It
         IPv4 address by interface; default: those of this host that are up.
     """
     found = up() if addresses is None else addresses
-    others = {name: address for name, address in found.items() if not address.startswith("127.")}
+    others = {name: address for name, address in found.items() if not address.startswith("127.") and not name.startswith(INNER)}
     listed = ", ".join(f"{name} {address}" for name, address in others.items()) or "none but loopback"
     asked = wanted.option("interface", "scheduler_options.interface")
     if asked is not None and asked not in found:
