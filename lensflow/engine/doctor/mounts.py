@@ -92,7 +92,7 @@ def room(folder: Path) -> Room:
 
 
 def _holds(point: str, path: str) -> bool:
-    return point == "/" or path == point or path.startswith(f"{point}/")
+    return point in ("/", path) or path.startswith(f"{point}/")
 
 
 def _unescaped(text: str) -> str:

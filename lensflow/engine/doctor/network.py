@@ -36,7 +36,7 @@ def ports(wanted: Wanted) -> Iterator[Finding]:
             f"dashboard_address: 127.0.0.1:{port}, and ssh -L {port}:127.0.0.1:{port} {socket.gethostname()}",
         )
     if problem := taken(host, int(port or 0)):
-        another = f"dashboard_address: 127.0.0.1:{free_port()}"
+        another = f"dashboard_address: 127.0.0.1:{free_port()} in the profile"
         yield warn("dashboard", f"port {port} is {problem}: a run takes another one and prints it", another)
     elif host not in EVERYWHERE:
         yield ok("dashboard", f"{asked} is free")
@@ -93,7 +93,7 @@ def interfaces(wanted: Wanted, addresses: Mapping[str, str] | None = None) -> It
         IPv4 address by interface; default: those of this host that are up.
     """
     found = up() if addresses is None else addresses
-    others = {name: address for name, address in found.items() if not address.startswith("127.") and not name.startswith(INNER)}
+    others = outward(found)
     listed = ", ".join(f"{name} {address}" for name, address in others.items()) or "none but loopback"
     asked = wanted.option("interface", "scheduler_options.interface")
     if asked is not None and asked not in found:
@@ -108,6 +108,16 @@ def interfaces(wanted: Wanted, addresses: Mapping[str, str] | None = None) -> It
         yield warn("interface", f"the profile names none, there are several: {listed}", _name(others))
     else:
         yield ok("interface", f"{listed}: others reach this host there")
+
+
+def outward(addresses: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the interfaces behind which other hosts may be: neither loopback nor a container's."""
+    found = up() if addresses is None else addresses
+    return {
+        name: address
+        for name, address in found.items()
+        if not address.startswith("127.") and not name.startswith(INNER)
+    }
 
 
 def up() -> dict[str, str]:

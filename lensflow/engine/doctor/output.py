@@ -8,16 +8,15 @@ import subprocess
 import sys
 import uuid
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from lensflow.engine.progress import size
 
 from lensflow.engine.doctor.finding import Finding, fix, ok, warn
 from lensflow.engine.doctor.mounts import mount_of, room
+from lensflow.engine.progress import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 SUBJECT = "output"
 ELSEWHERE = "--out: a folder on another file system"

@@ -60,16 +60,16 @@ def idle(asked: Callable[..., Answer] = ask) -> Iterator[Finding]:
 
 def trial(wanted: Wanted, asked: Callable[..., Answer] = ask) -> Iterator[Finding]:
     """Let sbatch judge a job of the profile's size without submitting it: sites have rules of their own."""
-    limit, memory, cores = _walltime(wanted), _bytes(wanted.option("memory")), wanted.option("cores", "job_cpu")
+    limit, memory, cores = _walltime(wanted), _bytes(wanted.option("memory")), wanted.option("job_cpu", "cores")
     given = {
-        "partition": wanted.option("partition", "queue"),
+        "partition": wanted.option("queue", "partition"),
         "account": wanted.option("account"),
-        "qos": wanted.option("qos"),
         "time": spelled(limit) if limit else None,
         "mem": f"{memory // MEBIBYTE}M" if memory else None,
         "cpus-per-task": cores,
     }
     words = [f"--{name}={value}" for name, value in given.items() if value]
+    words += [str(one) for one in wanted.option("job_extra_directives") or [] if str(one).startswith("-")]
     answer = asked("sbatch", "--test-only", "--nodes=1", "--ntasks=1", *words, "--wrap=true")
     if answer.good:
         yield ok("sbatch", f"would take the profile's job ({' '.join(words) or 'no limits named'})")
@@ -78,7 +78,7 @@ def trial(wanted: Wanted, asked: Callable[..., Answer] = ask) -> Iterator[Findin
 
 
 def _partition(wanted: Wanted, site: Site) -> Iterator[Finding]:
-    name = wanted.option("partition", "queue")
+    name = wanted.option("queue", "partition")
     if not site.partitions:
         return
     if name is None:
@@ -86,7 +86,7 @@ def _partition(wanted: Wanted, site: Site) -> Iterator[Finding]:
     else:
         found = site.partitions.get(str(name))
     listed = ", ".join(site.partitions)
-    better = f"partition: {site.default.name}" if site.default else "partition: one that is up"
+    better = f"queue: {site.default.name}" if site.default else "queue: a partition that is up"
     if found is None:
         told = f"there is none called {name}" if name else "the profile names none and SLURM has no default"
         yield fix("partition", f"{told}; there are {listed}.{nearest(str(name), site.partitions)}", better)
@@ -135,7 +135,7 @@ def _memory(wanted: Wanted, found: Partition) -> Iterator[Finding]:
 
 
 def _cores(wanted: Wanted, found: Partition) -> Iterator[Finding]:
-    asked = wanted.option("cores", "job_cpu")
+    asked = wanted.option("job_cpu", "cores")
     if asked and found.cores and int(asked) > found.cores:
         yield fix("cores", f"{asked} a job, but a node of {found.name} gives {found.cores}", f"cores: {found.cores}")
 

@@ -8,10 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lensflow.engine.progress import size
-
 from lensflow.engine.doctor.finding import Finding, fix, ok, warn
 from lensflow.engine.doctor.mounts import mount_of, room
+from lensflow.engine.progress import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lensflow.engine.site.partitions import seconds
 
 FIELDS = ("Account", "Partition", "MaxWall", "QOS", "DefaultQOS")
-ASSOCIATIONS = ("sacctmgr", "--noheader", "--parsable2", "show", "associations")
+SHOW = ("sacctmgr", "--noheader", "--parsable2", "show")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,12 @@ class Association:
 
 def query(user: str) -> tuple[str, ...]:
     """Return the command that lists a user's associations."""
-    return (*ASSOCIATIONS, f"user={user}", f"format={','.join(FIELDS)}")
+    return (*SHOW, "associations", f"user={user}", f"format={','.join(FIELDS)}")
+
+
+def default_query(user: str) -> tuple[str, ...]:
+    """Return the command that tells a user's default account."""
+    return (*SHOW, "user", user, "format=DefaultAccount")
 
 
 def associations(shown: str) -> tuple[Association, ...]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 
 PATIENCE = 15.0  # s; a busy controller answers within a few
+
+KEPT = {"SLURM_CONF", "SLURM_CLUSTERS"}
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,11 @@ def ask(*words: str, seconds: float = PATIENCE) -> Answer:
     seconds
         How long to wait for it.
     """
+    # what a job inherits of its own sizes must not decide about other jobs
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name in KEPT}
     try:
         done = subprocess.run(  # noqa: S603 - no shell, fixed commands
-            words, capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL
+            words, capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL, env=kept
         )
     except FileNotFoundError:
         return Answer(problem=f"{words[0]} is not installed here", missing=True)

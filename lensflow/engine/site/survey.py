@@ -32,6 +32,10 @@ class Site:
         The partitions by name.
     associations
         What this user may charge; empty where no accounts are kept.
+    default_account
+        What is charged where a job names no account; empty if unknown.
+    scratch
+        The folder of the nodes' own scratch disk; empty if unknown.
     enforced
         Whether a job needs a right account to be taken.
     unknown
@@ -42,6 +46,8 @@ class Site:
     version: str
     partitions: Mapping[str, Partition]
     associations: tuple[Association, ...]
+    default_account: str
+    scratch: str
     enforced: bool
     unknown: tuple[str, ...]
 
@@ -63,7 +69,9 @@ def survey(asked: Callable[..., Answer] = ask) -> Site:
     shown_partitions = asked("scontrol", "show", "partition", "--oneliner")
     shown_nodes = asked("scontrol", "show", "node", "--oneliner")
     shown_config = asked("scontrol", "show", "config")
-    shown_accounts = asked(*accounts.query(getpass.getuser()))
+    user = getpass.getuser()
+    shown_accounts = asked(*accounts.query(user))
+    shown_default = asked(*accounts.default_query(user))
     config = settings(shown_config.text)
     questions = {
         "partitions and their limits": shown_partitions,
@@ -76,6 +84,8 @@ def survey(asked: Callable[..., Answer] = ask) -> Site:
         version=config.get("SLURM_VERSION", ""),
         partitions=partitions(shown_partitions.text, nodes(shown_nodes.text)),
         associations=accounts.associations(shown_accounts.text),
+        default_account=shown_default.text.partition("\n")[0].strip(),
+        scratch=config.get("TmpFS", ""),
         enforced="associations" in config.get("AccountingStorageEnforce", ""),
         unknown=tuple(f"{what}: {one.problem}" for what, one in questions.items() if not one.good),
     )
