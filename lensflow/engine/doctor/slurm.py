@@ -116,7 +116,11 @@ def _time(wanted: Wanted, found: Partition, site: Site) -> Iterator[Finding]:
         told = f"walltime {given} is a number: YAML takes 12:00:00 without quotes for 43200, SLURM that for minutes"
         yield fix("walltime", told, f'walltime: "{spelled(given)}"')
         return
-    asked = _walltime(wanted)
+    try:
+        asked = _walltime(wanted)
+    except ValueError as error:
+        yield fix("walltime", str(error), 'walltime: "12:00:00"')
+        return
     limits = {f"partition {found.name}": found.max_time}
     for one in site.associations:
         if one.account == wanted.option("account") and one.partition in {"", found.name}:
@@ -128,10 +132,16 @@ def _time(wanted: Wanted, found: Partition, site: Site) -> Iterator[Finding]:
 
 
 def _memory(wanted: Wanted, found: Partition) -> Iterator[Finding]:
-    asked = _bytes(wanted.option("memory"))
+    given = wanted.option("memory")
+    most = f"memory: {(found.memory or 2**33) // MEBIBYTE}MiB"
+    try:
+        asked = _bytes(given)
+    except ValueError:
+        yield fix("memory", f"{given!r} is no size, such as 16GiB", most)
+        return
     if asked and found.memory and asked > found.memory:
         told = f"{size(asked)} a job, but a node of {found.name} gives {size(found.memory)}"
-        yield fix("memory", told, f"memory: {found.memory // MEBIBYTE}MiB")
+        yield fix("memory", told, most)
 
 
 def _cores(wanted: Wanted, found: Partition) -> Iterator[Finding]:

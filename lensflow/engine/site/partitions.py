@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 PAIR = re.compile(r"(\w[\w:/]*)=((?:(?!\s\w[\w:/]*=).)*)")  # a value may hold blanks: OS=Linux 6.1 #1 SMP
+TIME = re.compile(r"(\d+-)?\d+(:\d+){0,2}")
 NO_LIMIT = {"UNLIMITED", "INFINITE", "NONE", "(null)", "N/A", ""}
 AWAY = {"DOWN", "DRAIN", "DRAINED", "DRAINING", "FAIL", "FAILING", "NOT_RESPONDING", "MAINT", "FUTURE"}
 MARKS = "*~#!%$@^-"  # what SLURM appends to a state: not answering, asleep, waking up, planned ...
@@ -137,10 +138,10 @@ def seconds(limit: str) -> int | None:
     """
     if limit in NO_LIMIT:
         return None
+    if not TIME.fullmatch(limit):
+        raise ValueError(f"{limit!r} is no time of SLURM, such as 1-12:00:00")
     days, dash, rest = limit.rpartition("-")
     parts = [int(part) for part in rest.split(":")]
-    if len(parts) > 3:
-        raise ValueError(f"{limit!r} is no time of SLURM, such as 1-12:00:00")
     if dash:  # days-hours[:minutes[:seconds]]
         hours, minutes, rest_seconds = (*parts, 0, 0)[:3]
     elif len(parts) == 3:
