@@ -35,7 +35,7 @@ SUBJECT = "canary"
 ANSWER = 30  # s for a worker that is up to compute and to write
 SEEN = 10.0  # s for what a worker wrote to be seen here: NFS remembers for a while what was not there
 PACKAGES = ("lensflow", "xarray", "zarr")  # besides those that Dask compares itself
-ALONE = {"n_workers": 1, "dashboard_address": "127.0.0.1:0"}  # a cluster on this host, as small as it can be
+SMALL = {"local": {"n_workers": 1, "dashboard_address": "127.0.0.1:0"}, "slurm": {"n_workers": 1}}  # one of a kind
 NUMBERS = 1_000_000
 
 
@@ -52,8 +52,8 @@ def canary(wanted: Wanted, folder: Path, *, wait: float) -> Iterator[Finding]:
         How long a worker may take to come up, s.
     """
     begun = time.monotonic()
-    with cluster(wanted.name, **(ALONE if wanted.kind == "local" else {})) as client:
-        if wanted.kind not in {"local", "address"}:
+    with cluster(wanted.name, **SMALL.get(wanted.kind, {})) as client:
+        if wanted.kind == "other":
             client.cluster.scale(1)
         try:
             client.wait_for_workers(1, timeout=wait)
@@ -174,6 +174,18 @@ def _read(path: Path) -> str | None:
     return None
 
 
+def chain(error: BaseException) -> str:
+    """Spell an error and those it came from: Dask's own says only that something failed to start."""
+    told = []
+    seen: BaseException | None = error
+    while seen is not None:
+        text = f"{type(seen).__name__}: {seen}".strip(": ")
+        if text not in told:
+            told.append(text)
+        seen = seen.__cause__ or seen.__context__
+    return "; because of ".join(told)
+
+
 def main(request: str) -> None:
     """Run the canary that a request (JSON) describes, and write its findings where the request says."""
     asked = json.loads(request)
@@ -181,7 +193,11 @@ def main(request: str) -> None:
     try:
         found.extend(canary(Wanted.of(asked["profile"]), Path(asked["folder"]), wait=asked["wait"]))
     except LensflowError as error:
-        found.append(fix(SUBJECT, str(error), "see the lines above"))
+        found.append(fix(SUBJECT, str(error), f"lensflow submit ... --cluster {asked['profile']} says the same"))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the doctor reports it
+        found.append(
+            fix(SUBJECT, f"failed: {chain(error)}", "what the last of these names, in the profile or the node")
+        )
     finally:
         text = json.dumps([dataclasses.asdict(one) for one in found])
         Path(asked["answer"]).write_text(text, encoding="utf-8")

@@ -63,7 +63,7 @@ def test_a_dashboard_that_is_open_to_all(address: str) -> None:
     ("kind", "options", "addresses", "level", "word"),
     [
         ("local", {"host": "127.0.0.1"}, ETHERNET, "OK", "loopback only"),
-        ("local", {"host": "0.0.0.0"}, ETHERNET, "FIX", "without TLS"),
+        ("local", {"host": "0.0.0.0"}, ETHERNET, "FIX", "without TLS"),  # noqa: S104 - planted
         ("local", {"host": "tls://0.0.0.0"}, ETHERNET, "OK", "TLS"),
         ("slurm", {}, ETHERNET, "OK", "eth0 10.1.2.3"),
         ("slurm", {}, TWO, "WARN", "eth0 10.1.2.3, ib0 10.9.2.3"),

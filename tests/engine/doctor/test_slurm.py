@@ -64,7 +64,12 @@ def test_a_profile_that_keeps_to_the_limits() -> None:
     [
         ({"queue": "debgu"}, "partition", "Did you mean 'debug'?", "queue: debug"),
         ({"queue": "closed"}, "partition", "closed", "queue: debug"),
-        ({"queue": "short", "memory": "1GiB"}, "walltime", "01:00:00 is beyond the 00:10:00 of partition short", 'walltime: "00:10:00"'),
+        (
+            {"queue": "short", "memory": "1GiB"},
+            "walltime",
+            "01:00:00 is beyond the 00:10:00 of partition short",
+            'walltime: "00:10:00"',
+        ),
         ({"walltime": "13:00:00"}, "walltime", "of account astro", 'walltime: "12:00:00"'),
         ({"walltime": "2-00:00:00", "account": None}, "walltime", "partition debug", 'walltime: "1-00:00:00"'),
         ({"walltime": "12h"}, "walltime", "'12h' is no time", 'walltime: "12:00:00"'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_versions_are_compared_as_numbers(one: tuple[int, ...], other: tuple[int
 def test_the_minima_are_those_of_the_package() -> None:
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = {}
-    for one in [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]:
+    for one in chain(project["dependencies"], *project["optional-dependencies"].values()):
         if found := re.fullmatch(r"([\w-]+)(\[\w+\])?>=([\d.]+)", one):
             asked[found[1]] = found[3]
     assert {name: asked[name] for name in MINIMUM} == MINIMUM

@@ -1,0 +1,79 @@
+"""The doctor's page as a user sees it, and as a program does."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lensflow.cli import doctor as command
+from lensflow.cli import main
+from lensflow.engine.doctor import examination as examine_module
+from lensflow.engine.doctor.finding import Finding, fix, ok, warn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LONG = "ib0 does not exist here or is down; there are lo, eth0, eth1, eth2 and a great many others that nobody named"
+
+
+def test_a_line_is_aligned_and_keeps_its_remedy_whole() -> None:
+    text = str(command.line(fix("interface", LONG, "interface: eth0"), 60))
+    lines = text.splitlines()
+    assert lines[0].startswith("FIX   interface    ib0 does")
+    assert all(line.startswith(" " * command.MARGIN) for line in lines[1:])
+    assert max(map(len, lines)) <= 60
+    assert lines[-1].strip() == "-> interface: eth0"
+
+
+def test_a_line_for_a_pipe_is_whole() -> None:
+    assert str(command.line(warn("x", LONG, "y"), None)).splitlines()[0].endswith(LONG)
+    assert "\n" not in str(command.line(ok("x", LONG), None))
+
+
+def test_a_healthy_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--out", str(tmp_path), "--no-canary", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["healthy"]
+    assert {"versions", "threads", "spill place", "output", "room", "clock"} <= {
+        one["subject"] for one in found["findings"]
+    }
+
+
+def test_a_fault_decides_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--out", str(tmp_path / "no"), "--no-canary"]) == 1
+    said = capsys.readouterr().out
+    assert "\x1b" not in said  # no colour but on a terminal
+    assert f"mkdir -p {tmp_path / 'no'}" in said
+    assert "1 to fix" in said.splitlines()[-1]
+
+
+def test_a_profile_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--cluster", "lokal", "--no-canary"]) == 2
+    assert "Did you mean 'local'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "patience"), [("local", 60.0), ("slurm", 180.0)])
+def test_how_long_a_worker_is_waited_for(
+    kind: str, patience: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = []
+
+    def sent(_profile: str, _folder: Path, *, wait: float) -> list[Finding]:
+        waits.append(wait)
+        return []
+
+    monkeypatch.setattr(examine_module, "send", sent)
+    monkeypatch.setattr(examine_module, "_checks", lambda *_: [])
+    monkeypatch.setattr(examine_module.Wanted, "of", lambda name: examine_module.Wanted(name, kind))
+    list(examine_module.examine("mine", tmp_path, wait=None))
+    list(examine_module.examine("mine", tmp_path, wait=7))
+    assert waits == [patience, 7]
+
+
+def test_the_last_line_counts() -> None:
+    assert command.summary([ok("a", "b")]) == "all 1 looks are in order"
+    assert command.summary([ok("a", "b"), warn("a", "b", "c"), fix("a", "b", "c")]) == (
+        "1 to fix, 1 to think about, 1 in order"
+    )
