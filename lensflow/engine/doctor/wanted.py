@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import dask
@@ -11,7 +12,6 @@ from lensflow.engine.cluster import profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 Kind = Literal["local", "slurm", "other", "address"]
 
@@ -25,7 +25,7 @@ class Wanted:
     name
         The profile as the user named it.
     kind
-        One machine, SLURM, another cluster class, or the address of a scheduler.
+        One machine, SLURM, another cluster class, or the address of a cluster that runs already.
     options
         What its cluster class is given.
     settings
@@ -46,7 +46,7 @@ class Wanted:
         UnknownName, BadInput
             As the profile's reader does.
         """
-        if "://" in str(name):
+        if "://" in str(name) or Path(name).suffix == ".json" or Path(name).is_dir():  # a cluster that runs already
             return cls(str(name), "address")
         found = profile(name)
         cluster = found.pop("lensflow")["cluster"]

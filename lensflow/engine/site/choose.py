@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WALLTIME = 4 * 3600  # s: short jobs start sooner, and one that ends is replaced
 FAST = re.compile(r"ib|hsn|opa|roce|bond")  # names of networks between nodes
+COMMON = "/tmp"  # noqa: S108 - SLURM's own default, which the shipped profile ends with
 MEBIBYTE = 2**20
 
 
@@ -88,10 +89,11 @@ def choose(
         choices.append(network)
     else:
         unknown.append("interface: this host has none but loopback")
-    if site.scratch:
-        choices.append(Choice("local_directory", site.scratch, "TmpFS of SLURM: the nodes' own disk, not shared"))
-    else:
+    if not site.scratch:
         unknown.append("local_directory: SLURM names no disk of the nodes' own; the profile's default is kept")
+    elif site.scratch != COMMON:
+        scratch = f'"${{SLURM_TMPDIR:-{site.scratch}}}"'
+        choices.append(Choice("local_directory", scratch, "a job's own, else TmpFS of SLURM: the nodes' own disk"))
     return choices, unknown
 
 

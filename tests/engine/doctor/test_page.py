@@ -11,6 +11,7 @@ from lensflow.cli import doctor as command
 from lensflow.cli import main
 from lensflow.engine.doctor import examination as examine_module
 from lensflow.engine.doctor.finding import Finding, fix, ok, warn
+from lensflow.engine.doctor.wanted import Kind, Wanted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +57,7 @@ def test_a_profile_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(("kind", "patience"), [("local", 60.0), ("slurm", 180.0)])
 def test_how_long_a_worker_is_waited_for(
-    kind: str, patience: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, patience: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = []
 
@@ -66,7 +67,7 @@ def test_how_long_a_worker_is_waited_for(
 
     monkeypatch.setattr(examine_module, "send", sent)
     monkeypatch.setattr(examine_module, "_checks", lambda *_: [])
-    monkeypatch.setattr(examine_module.Wanted, "of", lambda name: examine_module.Wanted(name, kind))
+    monkeypatch.setattr(Wanted, "of", lambda name: Wanted(name, kind))
     list(examine_module.examine("mine", tmp_path, wait=None))
     list(examine_module.examine("mine", tmp_path, wait=7))
     assert waits == [patience, 7]

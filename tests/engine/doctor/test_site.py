@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,6 @@ distributed:
       spill: false
 """
 MEBIBYTE = 2**20
-SCRATCH = "/tmp"  # noqa: S108 - TmpFS of the recorded SLURM
 
 
 def asked(*words: str, **_: object) -> Answer:
@@ -158,7 +158,6 @@ def test_choices(site: Site) -> None:
         "memory": "6000MiB",
         "account": "root",
         "interface": "ib0",
-        "local_directory": SCRATCH,
     }
     assert unknown == []
 
@@ -166,6 +165,11 @@ def test_choices(site: Site) -> None:
 def test_choices_keep_to_the_limits(site: Site) -> None:
     values = {one.key: one.value for one in choose(site, {}, partition="short", account="astro")[0]}
     assert (values["walltime"], values["memory"], values["account"]) == ('"00:10:00"', "2000MiB", "astro")
+
+
+def test_a_scratch_disk_that_slurm_names(site: Site) -> None:
+    chosen, _ = choose(dataclasses.replace(site, scratch="/local/scratch"), {})
+    assert next(one.value for one in chosen if one.key == "local_directory") == '"${SLURM_TMPDIR:-/local/scratch}"'
 
 
 def test_what_cannot_be_found_out_is_said() -> None:
@@ -205,7 +209,6 @@ def test_the_profile_keeps_what_it_does_not_know(site: Site) -> None:
         "array": True,
         "processes": 4,
         "account": "root",
-        "local_directory": SCRATCH,
     }
     assert yaml.safe_load(text)["distributed"] == {"worker": {"memory": {"spill": False}}}
     assert "# NOT FOUND OUT: the weather: not asked" in text

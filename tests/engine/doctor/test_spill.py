@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psutil
 import pytest
@@ -14,13 +14,9 @@ from lensflow.engine.doctor.mounts import Mount, Room, mount_of, room
 from lensflow.engine.doctor.spill import judge, place, spill, spills
 from lensflow.engine.doctor.wanted import Wanted
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 TABLE = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-30 22 0:26 / /run/shm rw,nosuid - tmpfs tmpfs rw
+30 22 0:26 / /fast rw,nosuid - tmpfs tmpfs rw
 31 22 0:40 / /home rw,relatime shared:9 master:2 - nfs4 server:/export/home rw,vers=4.2
 32 22 0:41 / /scratch rw - lustre 10.0.0.1@o2ib:/scratch rw,flock
 33 22 0:42 / /scratch/my\\040data rw - xfs /dev/sdb rw
@@ -35,7 +31,7 @@ SPILLING = {"distributed": {"worker": {"memory": {"target": 0.6, "spill": 0.7}}}
     ("folder", "kind", "where"),
     [
         ("/var/lib", "ext4", "local"),
-        ("/run/shm/x", "tmpfs", "memory"),
+        ("/fast/x", "tmpfs", "memory"),
         ("/scratch/run", "lustre", "shared"),
         ("/scratch/my data/run", "xfs", "local"),
         ("/scratchier", "ext4", "local"),
@@ -51,12 +47,12 @@ def test_the_mount_of_a_real_folder(tmp_path: Path) -> None:
     known = {one.mountpoint: one.fstype for one in psutil.disk_partitions(all=True)}
     found = mount_of(tmp_path)
     assert known[found.point] == found.kind
-    proc = mount_of(spills_module.Path("/proc/self"))
+    proc = mount_of(Path("/proc/self"))
     assert (proc.kind, proc.point) == ("proc", "/proc")
 
 
 @pytest.fixture
-def planted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
+def planted(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """Stand in for the file system of every folder."""
     facts: dict[str, object] = {"mount": Mount("ext4", "/"), "room": PLENTY}
     monkeypatch.setattr(spills_module, "mount_of", lambda _folder: facts["mount"])
