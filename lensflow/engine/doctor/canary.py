@@ -35,7 +35,10 @@ SUBJECT = "canary"
 ANSWER = 30  # s for a worker that is up to compute and to write
 SEEN = 10.0  # s for what a worker wrote to be seen here: NFS remembers for a while what was not there
 PACKAGES = ("lensflow", "xarray", "zarr")  # besides those that Dask compares itself
-SMALL = {"local": {"n_workers": 1, "dashboard_address": "127.0.0.1:0"}, "slurm": {"n_workers": 1}}  # one of a kind
+SMALL: dict[str, dict[str, Any]] = {
+    "local": {"n_workers": 1, "dashboard_address": "127.0.0.1:0"},
+    "slurm": {"n_workers": 1},
+}  # one of a kind
 NUMBERS = 1_000_000
 
 
