@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BESIDES = 60.0  # s for the canary to start, to compute and to clean up, besides the wait for its worker
-LEAVE = 15.0  # s to take its jobs back when it is told to stop
+LEAVE = 20.0  # s to take its jobs back when it is told to stop
 
 
 def send(profile: str, folder: Path, *, wait: float, besides: float = BESIDES) -> list[Finding]:

@@ -22,6 +22,7 @@ from lensflow.engine.doctor.environment import THREADS
 from lensflow.engine.doctor.finding import Finding, fix, ok, warn
 from lensflow.engine.doctor.output import trial
 from lensflow.engine.doctor.spill import judge, spills
+from lensflow.engine.doctor.waiting import late
 from lensflow.engine.doctor.wanted import Wanted
 from lensflow.engine.progress import duration
 from lensflow.errors import LensflowError
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
 SUBJECT = "canary"
 ANSWER = 30  # s for a worker that is up to compute and to write
 SEEN = 10.0  # s for what a worker wrote to be seen here: NFS remembers for a while what was not there
+METADATA = "lensflow-cluster"  # where a scheduler keeps what is said of its cluster
 PACKAGES = ("lensflow", "xarray", "zarr")  # besides those that Dask compares itself
-SMALL: dict[str, dict[str, Any]] = {
+SMALL: dict[str, dict[str, Any]] = {  # a cluster as small as it can be
     "local": {"n_workers": 1, "dashboard_address": "127.0.0.1:0"},
     "slurm": {"n_workers": 1},
-}  # one of a kind
+}
 NUMBERS = 1_000_000
 
 
@@ -61,18 +63,21 @@ def canary(wanted: Wanted, folder: Path, *, wait: float) -> Iterator[Finding]:
         try:
             client.wait_for_workers(1, timeout=wait)
         except TimeoutError:
-            yield no_worker(wanted, wait)
+            yield no_worker(wanted, wait, client)
             return
         up = duration(time.monotonic() - begun)
         yield from alike(client.get_versions(packages=list(PACKAGES)))
         yield from _try(client, wanted, folder, up)
 
 
-def no_worker(wanted: Wanted, wait: float) -> Finding:
+def no_worker(wanted: Wanted, wait: float, client: Client | None = None) -> Finding:
     """Say why no worker may have come."""
+    described = client.get_metadata([METADATA], default=None) if client is not None else None
     told = f"no worker came up within {duration(wait)}"
     if wanted.kind == "address":
         return fix(SUBJECT, told, f"dask worker {wanted.name}, on the hosts that are to work")
+    if client is not None and isinstance(described, dict) and described.get("kind") == "slurm":
+        return late(Path(described["folder"]), client.scheduler.address, told)
     if wanted.kind == "slurm":
         causes = "squeue --me says whether its job waits (give --wait more) or runs (interface, firewall or TLS)"
         return fix(SUBJECT, told, causes)

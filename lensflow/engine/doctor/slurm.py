@@ -41,8 +41,8 @@ def slurm(wanted: Wanted, asked: Callable[..., Answer] = ask) -> Iterator[Findin
         yield fix(SUBJECT, answer.problem, "sinfo; scontrol ping; echo $SLURM_CONF; then ask the site's support")
         return
     site = survey(asked)
-    named = f" {site.name}" if site.name else ""
-    yield ok(SUBJECT, f"{site.version or 'it'} answers:{named}, {len(site.partitions)} partitions")
+    named = f"cluster {site.name}, " if site.name else ""
+    yield ok(SUBJECT, f"{site.version} answers ({named}{len(site.partitions)} partitions)".strip())
     yield from (warn(SUBJECT, one, "look at it by hand") for one in site.unknown if not one.startswith("accounts"))
     found = [*_partition(wanted, site), *_account(wanted, site)]
     yield from found

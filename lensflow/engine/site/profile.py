@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lensflow.engine.site.choose import Choice
     from lensflow.engine.site.survey import Site
 
+COLUMN = 32  # where the shipped profile's comments stand, less the two blanks before
+
 
 def compose(site: Site, choices: Sequence[Choice], unknown: Iterable[str], *, template: str) -> str:
     """Return the text of a profile.
@@ -44,7 +46,7 @@ def put(lines: Sequence[str], choices: Iterable[Choice]) -> list[str]:
     for one in choices:
         first, last = _options(lines)
         indent = _indent(lines[first]) if first < last else " " * 6
-        entry = f"{indent}{one.key}: {one.value}  # {one.why}"
+        entry = f"{f'{indent}{one.key}: {one.value}':<{COLUMN}}  # {one.why}"
         pattern = re.compile(rf"{indent}(# ?)?{re.escape(one.key)}:(\s|$)")
         place = next((number for number in range(first, last) if pattern.match(lines[number])), None)
         if place is None:
