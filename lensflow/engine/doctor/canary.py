@@ -201,7 +201,7 @@ def main(request: str) -> None:
     try:
         found.extend(canary(Wanted.of(asked["profile"]), Path(asked["folder"]), wait=asked["wait"]))
     except LensflowError as error:
-        found.append(fix(SUBJECT, str(error), f"lensflow submit ... --cluster {asked['profile']} says the same"))
+        found.append(fix(SUBJECT, str(error), f"change that in the profile {asked['profile']}"))
     except Exception as error:  # noqa: BLE001 - whatever it is, the doctor reports it
         found.append(
             fix(SUBJECT, f"failed: {chain(error)}", "what the last of these names, in the profile or the node")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lensflow.engine.doctor.cage import send
 from lensflow.engine.doctor.clocks import clocks
 from lensflow.engine.doctor.environment import open_files, threads
-from lensflow.engine.doctor.finding import Finding, bounded
+from lensflow.engine.doctor.finding import Finding, bounded, warn
 from lensflow.engine.doctor.network import interfaces, ports
 from lensflow.engine.doctor.output import output
 from lensflow.engine.doctor.slurm import idle, slurm
@@ -46,9 +46,14 @@ def examine(profile: str, folder: Path, *, wait: float | None, canary: bool = Tr
         If the profile is none.
     """
     wanted = Wanted.of(profile)
+    in_vain = not folder.is_dir()
     for subject, check, seconds, remedy in _checks(wanted, folder):
-        yield from bounded(subject, check, seconds=seconds, remedy=remedy)
-    if canary and folder.is_dir():
+        found = bounded(subject, check, seconds=seconds, remedy=remedy)
+        in_vain |= subject == "SLURM" and any(one.level == "FIX" for one in found)
+        yield from found
+    if canary and in_vain:
+        yield warn("canary", "not sent: it would fail as said above", "mend that, and ask again")
+    elif canary:
         patience = wait if wait is not None else 60.0 if wanted.hosts == "one" else 180.0
         yield from send(profile, folder, wait=patience)
 

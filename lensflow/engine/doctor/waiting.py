@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lensflow.engine.doctor.finding import Finding, fix, warn
@@ -10,6 +9,7 @@ from lensflow.engine.site.ask import Answer, ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 SUBJECT = "canary"
 PREFIX = "lensflow-cluster-"  # of the folder of a cluster; the rest is in the name of its jobs
@@ -38,12 +38,10 @@ def late(folder: Path, address: str, told: str, asked: Callable[..., Answer] = a
         return fix(SUBJECT, f"{told}, and {answer.problem}", "squeue --me")
     listed = [line.split("|", 3) for line in answer.text.splitlines() if line.count("|") >= 3]
     said = last_words(folder)
-    for job, state, reason, node in listed:
+    for job, state, _, node in listed:
         if state in {"RUNNING", "COMPLETING", "CONFIGURING"}:
             found = f"{told}; its job {job} is {state.lower()} on {node.strip()} and not heard of at {address}{said}"
-            remedy = (
-                "interface: one that the nodes reach, in the profile; a firewall between the hosts; the same Python"
-            )
+            remedy = "interface: one that the nodes reach, in the profile; or no firewall between them and this host"
             return fix(SUBJECT, found, remedy)
     for job, _, reason, _ in listed:
         found = f"{told}; its job {job} waits ({reason})"

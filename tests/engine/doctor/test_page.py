@@ -73,6 +73,16 @@ def test_how_long_a_worker_is_waited_for(
     assert waits == [patience, 7]
 
 
+def test_no_canary_where_its_job_would_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examine_module, "send", lambda *_, **__: [ok("canary", "sent")])
+    monkeypatch.setattr(examine_module, "slurm", lambda _wanted: [fix("partition", "there is none", "queue: debug")])
+    monkeypatch.setattr(Wanted, "of", lambda name: Wanted(name, "slurm"))
+    last = list(examine_module.examine("mine", tmp_path, wait=None))[-1]
+    assert (last.level, last.subject) == ("WARN", "canary")
+    monkeypatch.setattr(examine_module, "slurm", lambda _wanted: [warn("account", "not checked", "look")])
+    assert list(examine_module.examine("mine", tmp_path, wait=None))[-1] == ok("canary", "sent")
+
+
 def test_the_last_line_counts() -> None:
     assert command.summary([ok("a", "b")]) == "all 1 looks are in order"
     assert command.summary([ok("a", "b"), warn("a", "b", "c"), fix("a", "b", "c")]) == (
