@@ -65,7 +65,7 @@ def line(one: Finding, width: int | None) -> Text:
     indent = " " * MARGIN
     found = one.found
     if width is not None and width > 2 * MARGIN:
-        found = textwrap.fill(found, width - MARGIN, subsequent_indent=indent, break_on_hyphens=False)
+        found = f"\n{indent}".join(textwrap.wrap(found, width - MARGIN, break_on_hyphens=False))
     text = Text.assemble((f"{one.level:<4}", COLOURS[one.level]), f"  {one.subject:<11}  {found}")
     if one.remedy:
         text.append(f"\n{indent}-> {one.remedy}", "bold")

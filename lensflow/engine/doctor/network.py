@@ -30,9 +30,9 @@ def ports(wanted: Wanted) -> Iterator[Finding]:
     asked = str(wanted.option("dashboard_address", "scheduler_options.dashboard_address") or DASHBOARD)
     host, _, port = asked.rpartition(":")
     if host in EVERYWHERE:
-        yield warn(
+        yield fix(
             "dashboard",
-            f"{asked} is open to every host that reaches this one",
+            f"{asked} shows every host that reaches this one what is run, and with what",
             f"dashboard_address: 127.0.0.1:{port}, and ssh -L {port}:127.0.0.1:{port} {socket.gethostname()}",
         )
     if problem := taken(host, int(port or 0)):

@@ -55,7 +55,7 @@ def test_free_ports() -> None:
 def test_a_dashboard_that_is_open_to_all(address: str) -> None:
     port = free_port()
     (found,) = ports(Wanted("mine", "slurm", {"scheduler_options": {"dashboard_address": address.format(port)}}))
-    assert found.level == "WARN"
+    assert found.level == "FIX"
     assert f"ssh -L {port}:127.0.0.1:{port}" in found.remedy
 
 
