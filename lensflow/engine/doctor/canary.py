@@ -81,7 +81,7 @@ def no_worker(wanted: Wanted, wait: float, client: Client | None = None) -> Find
     if wanted.kind == "slurm":
         causes = "squeue --me says whether its job waits (give --wait more) or runs (interface, firewall or TLS)"
         return fix(SUBJECT, told, causes)
-    return fix(SUBJECT, told, "lensflow doctor --debug, and the profile's worker options")
+    return fix(SUBJECT, told, "memory_limit, preload and the other options of workers in the profile")
 
 
 def alike(found: Mapping[str, Any]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lensflow.engine.doctor.cage import send
 from lensflow.engine.doctor.clocks import clocks
 from lensflow.engine.doctor.environment import open_files, threads
-from lensflow.engine.doctor.finding import Finding, bounded, warn
+from lensflow.engine.doctor.finding import Finding, bounded, ok, warn
 from lensflow.engine.doctor.network import interfaces, ports
 from lensflow.engine.doctor.output import output
 from lensflow.engine.doctor.slurm import idle, slurm
@@ -46,8 +46,9 @@ def examine(profile: str, folder: Path, *, wait: float | None, canary: bool = Tr
         If the profile is none.
     """
     wanted = Wanted.of(profile)
-    in_vain = not folder.is_dir()
-    for subject, check, seconds, remedy in _checks(wanted, folder):
+    there = _is_there(folder)
+    in_vain = not there
+    for subject, check, seconds, remedy in _checks(wanted, folder, there=there):
         found = bounded(subject, check, seconds=seconds, remedy=remedy)
         in_vain |= subject == "SLURM" and any(one.level == "FIX" for one in found)
         yield from found
@@ -58,7 +59,13 @@ def examine(profile: str, folder: Path, *, wait: float | None, canary: bool = Tr
         yield from send(profile, folder, wait=patience)
 
 
-def _checks(wanted: Wanted, folder: Path) -> Iterator[Check]:
+def _is_there(folder: Path) -> bool:
+    """Whether a folder exists; where its file system hangs it does not."""
+    yes = [ok("output", "there")]
+    return bounded("output", lambda: yes if folder.is_dir() else [], seconds=DISK, remedy=DISK_REMEDY) == yes
+
+
+def _checks(wanted: Wanted, folder: Path, *, there: bool) -> Iterator[Check]:
     is_slurm = wanted.kind == "slurm"
     yield "versions", partial(versions, slurm=is_slurm), DISK, "pip check"
     yield "threads", partial(threads, wanted), DISK, ""
@@ -68,7 +75,7 @@ def _checks(wanted: Wanted, folder: Path) -> Iterator[Check]:
         yield "dashboard", partial(ports, wanted), DISK, "ss -ltn"
         yield "interface", partial(interfaces, wanted), DISK, "ip address"
     yield "output", partial(output, folder), DISK, DISK_REMEDY
-    if folder.is_dir():
+    if there:
         yield "clock", partial(clocks, folder), DISK, DISK_REMEDY
     asks = partial(slurm, wanted) if is_slurm else idle
     yield "SLURM", asks, SLURM, "sinfo; scontrol ping; then ask the site's support"

@@ -7,6 +7,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lensflow.engine.progress import duration
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -79,4 +81,4 @@ def bounded(subject: str, check: Callable[[], Iterable[Finding]], *, seconds: fl
     try:
         return answers.get(timeout=seconds)
     except queue.Empty:
-        return [fix(subject, f"no answer within {seconds:.0f} s", remedy)]
+        return [fix(subject, f"no answer within {duration(seconds)}", remedy)]

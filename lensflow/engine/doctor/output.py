@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SUBJECT = "output"
 ELSEWHERE = "--out: a folder on another file system"
 ROOM = 2**30  # bytes below which a run is soon out of room
-LOCK = 10  # s for another process to try a lock
+LOCK = 15  # s for another process to try a lock
 ANOTHER = """
 import fcntl, sys
 with open(sys.argv[1], "r+") as file:
@@ -141,9 +141,13 @@ def locks(place: Path) -> Iterator[Finding]:
         except OSError as error:
             yield warn("file locks", f"not supported here ({error.strerror}): HDF5 and SQLite fail", remedy)
             return
-        tried = subprocess.run(  # noqa: S603 - our own script
-            [sys.executable, "-I", "-c", ANOTHER, str(path)], timeout=LOCK, check=False, capture_output=True
-        )
+        try:
+            tried = subprocess.run(  # noqa: S603 - our own script
+                [sys.executable, "-I", "-c", ANOTHER, str(path)], timeout=LOCK, check=False, capture_output=True
+            )
+        except subprocess.TimeoutExpired:
+            yield warn("file locks", f"another process got no answer within {LOCK} s: the lock server is ill", remedy)
+            return
     if tried.returncode != REFUSED:
         yield warn("file locks", "two processes hold one lock: HDF5 and SQLite files can be damaged", remedy)
 

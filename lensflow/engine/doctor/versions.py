@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PYTHON = "3.11"
 MINIMUM = {"dask": "2026.1.1", "distributed": "2026.1.1", "xarray": "2026.2", "zarr": "3.1.3", "numpy": "2"}
-SLURM = {"dask-jobqueue": "0.9", "cryptography": "3"}  # what a SLURM profile needs besides
+SLURM = {"dask-jobqueue": "0.9", "cryptography": "42"}  # what a SLURM profile needs besides
 WHY = {
     "dask": "it has CVE-2026-23528",
     "distributed": "it has CVE-2026-23528",

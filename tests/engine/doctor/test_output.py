@@ -74,6 +74,12 @@ def test_locks_that_two_processes_hold(tmp_path: Path, monkeypatch: pytest.Monke
     assert any(level == "WARN" and "two processes" in found for level, found in worst(tmp_path))
 
 
+def test_locks_that_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_module, "LOCK", 0.1)
+    monkeypatch.setattr(output_module, "ANOTHER", "import time; time.sleep(60)")
+    assert any(level == "WARN" and "lock server" in found for level, found in worst(tmp_path))
+
+
 def test_flushing_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", refuse(5))
     assert any(level == "WARN" and "flushed" in found for level, found in worst(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,11 +67,23 @@ def test_how_long_a_worker_is_waited_for(
         return []
 
     monkeypatch.setattr(examine_module, "send", sent)
-    monkeypatch.setattr(examine_module, "_checks", lambda *_: [])
+    monkeypatch.setattr(examine_module, "_checks", lambda *_, **__: [])
     monkeypatch.setattr(Wanted, "of", lambda name: Wanted(name, kind))
     list(examine_module.examine("mine", tmp_path, wait=None))
     list(examine_module.examine("mine", tmp_path, wait=7))
     assert waits == [patience, 7]
+
+
+def test_an_output_that_hangs_holds_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(examine_module, "DISK", 0.2)
+    monkeypatch.setattr(type(tmp_path), "is_dir", lambda self: release.wait(60) if self == tmp_path else True)
+    try:
+        found = list(examine_module.examine("local", tmp_path, wait=None))
+    finally:
+        release.set()
+    assert [one.found for one in found if one.subject == "output"] == ["no answer within 200 ms"]
+    assert (found[-1].level, found[-1].subject) == ("WARN", "canary")
 
 
 def test_no_canary_where_its_job_would_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
