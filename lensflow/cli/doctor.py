@@ -76,5 +76,5 @@ def summary(found: Sequence[Finding]) -> str:
     """Count the findings that ask for something."""
     counts = {level: sum(one.level == level for one in found) for level in COLOURS}
     if not counts["FIX"] and not counts["WARN"]:
-        return f"all {len(found)} looks are in order"
+        return f"{len(found)} checks, all in order"
     return f"{counts['FIX']} to fix, {counts['WARN']} to think about, {counts['OK']} in order"

@@ -97,7 +97,7 @@ def test_no_canary_where_its_job_would_be_refused(tmp_path: Path, monkeypatch: p
 
 
 def test_the_last_line_counts() -> None:
-    assert command.summary([ok("a", "b")]) == "all 1 looks are in order"
+    assert command.summary([ok("a", "b")]) == "1 checks, all in order"
     assert command.summary([ok("a", "b"), warn("a", "b", "c"), fix("a", "b", "c")]) == (
         "1 to fix, 1 to think about, 1 in order"
     )
