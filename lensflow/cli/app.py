@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lensflow.cli import catalog, demo, run, runs, verbs
+from lensflow.cli import catalog, demo, doctor, init, run, runs, verbs
 from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ app.command("verify")(runs.verify)
 app.command("export", context_settings=LOOSE)(verbs.export)
 app.command("simulate", context_settings=OPEN)(verbs.simulate)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.command("init")(init.init)
 
 
 def main(words: Sequence[str] | None = None) -> int:
