@@ -35,7 +35,12 @@ _served: weakref.WeakSet[web.Application] = weakref.WeakSet()
 def page(client: Client) -> str | None:
     """Return the address of the /lensflow page of the client's scheduler, None where it has no dashboard."""
     link = client.dashboard_link
-    return f"{link.rpartition('/')[0]}/lensflow" if link else None
+    return beside(link) if link else None
+
+
+def beside(link: str) -> str:
+    """Return the address of the /lensflow page, given that of a scheduler's own dashboard."""
+    return f"{link.rpartition('/')[0]}/lensflow"
 
 
 def serve(scheduler: Any) -> None:  # noqa: ANN401 - a Scheduler

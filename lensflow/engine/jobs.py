@@ -38,22 +38,28 @@ class Settings:
     strict: bool | tuple[str, ...]
     accept_changes: bool
     window: int | None
+    cluster_option: tuple[str, ...]
+    chain: int
 
     @property
     def cluster_options(self) -> dict[str, Any]:
         """The values that replace those of the cluster profile."""
         wanted = {"n_workers": self.workers, "memory_limit": self.memory}
-        return {key: value for key, value in wanted.items() if value is not None}
+        named = (one.partition("=") for one in self.cluster_option)
+        return {
+            **{key: value for key, value in wanted.items() if value is not None},
+            **{key.strip().replace("-", "_"): yaml.safe_load(value) for key, _, value in named},
+        }
 
     @property
     def submitted(self) -> dict[str, Any]:
-        """The words that a resume needs to know: not where, and not the consent to changes."""
-        return {key: value for key, value in asdict(self).items() if key not in {"out", "accept_changes"}}
+        """The words that a resume needs to know: not where, not the consent to changes, nor how many may follow."""
+        return {key: value for key, value in asdict(self).items() if key not in {"out", "accept_changes", "chain"}}
 
     @property
     def run_options(self) -> dict[str, Any]:
         """The keyword options of :func:`lensflow.run`."""
-        names = ("on_error", "retries", "timeout", "strict", "accept_changes", "window")
+        names = ("on_error", "retries", "timeout", "strict", "accept_changes", "window", "chain")
         return {name: getattr(self, name) for name in names}
 
 
@@ -69,6 +75,8 @@ def settings(
     strict: bool | tuple[str, ...] = False,
     accept_changes: bool = False,
     window: int | None = None,
+    cluster_option: tuple[str, ...] = (),
+    chain: int = 0,
 ) -> Settings:
     """Collect the engine's options.
 
@@ -96,18 +104,31 @@ def settings(
         Go on with a run although source, arguments, version or inputs have changed.
     window
         Blocks in flight; the default is three a worker thread.
+    cluster_option
+        A value that replaces one of the profile's, as KEY=VALUE; may be repeated.
+    chain
+        How many times a driver that SLURM runs may be followed by another when its own job ends before the run does.
     """
-    for name, value, least in (("workers", workers, 1), ("window", window, 1), ("retries", retries, 0)):
+    for name, value, least in (
+        ("workers", workers, 1),
+        ("window", window, 1),
+        ("retries", retries, 0),
+        ("chain", chain, 0),
+    ):
         if value is not None and value < least:
             raise BadOption(f"--{name}: found {value}, expected at least {least}")
     if timeout is not None and not timeout > 0:
         raise BadOption(f"--timeout: found {timeout:g}, expected more than 0 seconds")
+    for one in cluster_option:
+        if not one.partition("=")[0].strip() or "=" not in one:
+            raise BadOption(f"--cluster-option: found {one!r}, expected KEY=VALUE, such as n_workers=4")
     if memory is not None and not MULTIPLE.fullmatch(memory):
         try:
             parse_bytes(memory)
         except ValueError as error:
             raise BadOption(f"--memory: found {memory!r}, expected bytes with a unit, such as 8GiB") from error
-    return Settings(out, cluster, workers, memory, on_error, retries, timeout, strict, accept_changes, window)
+    how = (on_error, retries, timeout, strict, accept_changes, window)
+    return Settings(out, cluster, workers, memory, *how, cluster_option, chain)
 
 
 def enlarged(settings: Settings, last: int | None) -> Settings:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lensflow.engine.stopwatch import Stopwatch
     from lensflow.events import Note
 
+CLUSTER = "lensflow-cluster"  # what the scheduler knows of the jobs that its workers are
 NEXT = {"retry": "worker", "isolate": "alone", "enlarge": "large"}
 
 
@@ -65,6 +66,7 @@ class Recorder:
     lock: Lock
     blank: Callable[[Block], None]
     raising: bool = False
+    longest: float = 0.0  # s that a block of this session has taken
     _told: set[str] = field(default_factory=set)
 
     def remember(self, directory: RunDirectory) -> None:
@@ -84,6 +86,7 @@ class Recorder:
             threads=slots(client),
             memory_limit=worker_memory(client),
             dashboard=client.dashboard_link,
+            cluster=client.get_metadata(CLUSTER, None),
             pending=pending,
             total=total,
             key=key,
@@ -95,6 +98,10 @@ class Recorder:
         self.journal.append("end", outcome=outcome, seconds=round(seconds, 3))
         self.broadcast.end(outcome)
 
+    def stopping(self, reason: str, **more: object) -> None:
+        """Record why the run is to stop before its end."""
+        self.events.append("stop", reason=reason, **more)
+
     def failed(self, error: Exception) -> None:
         """Record what ended the run."""
         self.events.append("error", kind=type(error).__name__, message=str(error))
@@ -103,6 +110,7 @@ class Recorder:
         """Journal a written block."""
         self.journal.append("done", block=block.id, attempts=attempts, **record)
         self.broadcast.add("done", [block.id, record["seconds"], block.nbytes])
+        self.longest = max(self.longest, float(record["seconds"]))
         self.display.done += 1
         self.display.pace.beat()
 

@@ -15,6 +15,7 @@ from lensflow.engine import store
 from lensflow.engine.blocks import described
 from lensflow.engine.broadcast import Broadcast
 from lensflow.engine.catalog import notes_of
+from lensflow.engine.chain import follow, withdraw
 from lensflow.engine.cluster import slots, worker_memory
 from lensflow.engine.drive import Drive
 from lensflow.engine.journal import Log, State
@@ -23,6 +24,7 @@ from lensflow.engine.logs import Words, kept
 from lensflow.engine.progress import Display
 from lensflow.engine.quarantine import Policy
 from lensflow.engine.report import write_report
+from lensflow.engine.requests import heeding
 from lensflow.engine.stopwatch import Stopwatch
 from lensflow.engine.terms import Interrupt, Terms
 from lensflow.engine.watch import install
@@ -111,10 +113,12 @@ class Session:
         interrupt = Interrupt()
         policy = Policy(self.options.retries)
         drive = Drive(self.client, graph, pending, self.token, recorder, policy, interrupt, self._terms(), words)
-        with _interruptible(interrupt):
+        deadline = follow(self.directory, self.options.chain, lambda: recorder.longest)
+        with _interruptible(interrupt), heeding(self.directory, interrupt, recorder.stopping, deadline):
             drive.drive()
         if not drive.complete:
             return "interrupted"
+        withdraw(self.directory)
         return "quarantined" if self.directory.state().quarantined else "done"
 
     def _terms(self) -> Terms:

@@ -1,0 +1,158 @@
+"""The SLURM job of a driver: sent off, looked at, ended. Few calls, each with a time limit of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lensflow.errors import LensflowError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+LIMIT = 20.0  # s for a command of SLURM; a busy controller takes some
+GONE = ("Invalid job id",)  # what squeue says of a job that ended a while ago
+OVER = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "TIMEOUT",
+}
+KEPT = {"SLURM_CONF"}
+FORMAT = "%A|%T|%r|%L|%N"
+DRIVER: dict[str, Any] = {"walltime": "1-00:00:00", "memory": "4G", "cores": 1}  # where the profile is silent
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job as ``squeue`` tells of it.
+
+    Parameters
+    ----------
+    job
+        Its number.
+    state
+        SLURM's word, such as PENDING; "" once it is over.
+    reason
+        SLURM's reason for it, "" where it gives none.
+    left
+        Seconds to its limit, None where there is no limit.
+    node
+        Where it runs.
+    """
+
+    job: str
+    state: str
+    reason: str = ""
+    left: float | None = None
+    node: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return not self.state or self.state in OVER
+
+    def __str__(self) -> str:
+        return f"{self.state.lower() or 'over'}{f' ({self.reason})' if self.reason else ''}"
+
+
+def look(job: str) -> Queued | None:
+    """Return what SLURM says of a job, None where it does not answer: that is no news of the job."""
+    try:
+        done = _call("squeue", "-h", "-j", job, "-o", FORMAT)
+    except LensflowError:
+        return None
+    if done.returncode != 0:
+        return Queued(job, "") if any(one in done.stderr for one in GONE) else None
+    lines = [line.split("|") for line in done.stdout.splitlines()]
+    for number, state, reason, left, node in (one for one in lines if len(one) == 5):
+        if number == job:
+            return Queued(job, state, reason if reason != "None" else "", seconds(left), node)
+    return Queued(job, "")
+
+
+def seconds(text: str) -> float | None:
+    """Return the seconds that SLURM spells ``1-02:03:04``, ``03:04`` or ``4``; None for no limit."""
+    days, _, clock = text.strip().rpartition("-")
+    parts = clock.split(":")
+    if not all(one.isdigit() for one in [*parts, days or "0"]):
+        return None
+    total = 0
+    for one in parts:
+        total = 60 * total + int(one)
+    return float(86400 * int(days or 0) + total)
+
+
+def send(script: Path, words: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Submit a job script with options of ``sbatch`` and return the job's number.
+
+    Raises
+    ------
+    LensflowError
+        If SLURM does not take it; its own sentence is passed on.
+    """
+    done = _call("sbatch", "--parsable", *words, str(script), environment=environment)
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise LensflowError(f"{script}: SLURM did not take this job ({said}); see lensflow.driver in the profile")
+    return done.stdout.strip().partition(";")[0]
+
+
+def end(jobs: Sequence[str]) -> None:
+    """Cancel jobs; one that has ended already is no matter.
+
+    Raises
+    ------
+    LensflowError
+        If SLURM does not answer.
+    """
+    if jobs:
+        done = _call("scancel", *jobs)
+        if done.returncode != 0 and not any(one in done.stderr for one in GONE):
+            raise LensflowError(f"scancel {' '.join(jobs)}: {' '.join(done.stderr.split())}; try again")
+
+
+def _call(*words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    given = os.environ if environment is None else environment
+    try:
+        return subprocess.run(  # noqa: S603 - commands of SLURM, found as the user would find them
+            words, capture_output=True, text=True, check=False, timeout=LIMIT, env=_outside(given)
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"no answer within {LIMIT:.0f} s"
+        raise LensflowError(f"{words[0]}: {reason}; do this on a host that has SLURM") from error
+
+
+def _outside(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment as it is outside of any job: what a job sends off would inherit its limits."""
+    inside = "SLURM_JOB_ID" in environment
+    return {key: one for key, one in environment.items() if not (inside and key.startswith("SLURM_")) or key in KEPT}
+
+
+def options(section: Mapping[str, Any], cluster: Mapping[str, Any]) -> list[str]:
+    """Return the options of ``sbatch`` for a driver.
+
+    Parameters
+    ----------
+    section
+        ``lensflow.driver`` of the profile: partition, account, walltime, memory, cores, directives.
+    cluster
+        Options of its cluster: the driver goes to the same partition and account where nothing else is said.
+    """
+    wanted = {
+        "partition": cluster.get("queue") or cluster.get("partition"),
+        "account": cluster.get("account"),
+        **DRIVER,
+        **section,
+    }
+    spelled = {"partition": "--partition", "account": "--account", "walltime": "--time", "memory": "--mem"}
+    found = [f"{option}={wanted[key]}" for key, option in spelled.items() if wanted.get(key)]
+    return [*found, f"--cpus-per-task={wanted['cores']}", *map(str, wanted.get("directives") or ())]
