@@ -26,7 +26,7 @@ OVER = {
     "PREEMPTED",
     "TIMEOUT",
 }
-KEPT = {"SLURM_CONF"}
+KEPT = {"SLURM_CONF", "SLURM_CLUSTERS"}
 FORMAT = "%A|%T|%r|%L|%N"
 DRIVER: dict[str, Any] = {"walltime": "1-00:00:00", "memory": "4G", "cores": 1}  # where the profile is silent
 
@@ -91,7 +91,7 @@ def seconds(text: str) -> float | None:
     return float(86400 * int(days or 0) + total)
 
 
-def send(script: Path, words: Sequence[str], environment: Mapping[str, str]) -> str:
+def send(script: Path, words: Sequence[str]) -> str:
     """Submit a job script with options of ``sbatch`` and return the job's number.
 
     Raises
@@ -99,7 +99,7 @@ def send(script: Path, words: Sequence[str], environment: Mapping[str, str]) -> 
     LensflowError
         If SLURM does not take it; its own sentence is passed on.
     """
-    done = _call("sbatch", "--parsable", *words, str(script), environment=environment)
+    done = _call("sbatch", "--parsable", *words, str(script))
     if done.returncode != 0:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise LensflowError(f"{script}: SLURM did not take this job ({said}); see lensflow.driver in the profile")
@@ -120,21 +120,16 @@ def end(jobs: Sequence[str]) -> None:
             raise LensflowError(f"scancel {' '.join(jobs)}: {' '.join(done.stderr.split())}; try again")
 
 
-def _call(*words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    given = os.environ if environment is None else environment
+def _call(*words: str) -> subprocess.CompletedProcess[str]:
+    # what SLURM has set for a job would be taken for options of the jobs that this one sends off
+    outside = {key: one for key, one in os.environ.items() if not key.startswith("SLURM_") or key in KEPT}
     try:
         return subprocess.run(  # noqa: S603 - commands of SLURM, found as the user would find them
-            words, capture_output=True, text=True, check=False, timeout=LIMIT, env=_outside(given)
+            words, capture_output=True, text=True, check=False, timeout=LIMIT, env=outside
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = error.strerror if isinstance(error, OSError) else f"no answer within {LIMIT:.0f} s"
         raise LensflowError(f"{words[0]}: {reason}; do this on a host that has SLURM") from error
-
-
-def _outside(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment as it is outside of any job: what a job sends off would inherit its limits."""
-    inside = "SLURM_JOB_ID" in environment
-    return {key: one for key, one in environment.items() if not (inside and key.startswith("SLURM_")) or key in KEPT}
 
 
 def options(section: Mapping[str, Any], cluster: Mapping[str, Any]) -> list[str]:

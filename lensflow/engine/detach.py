@@ -17,13 +17,14 @@ import yaml
 
 from lensflow.engine.batch import send
 from lensflow.engine.jobs import ENGINE, PREFIX, words_of
+from lensflow.engine.lock import holder_of
 from lensflow.engine.submission import Submission, host, output, starting, user
 from lensflow.engine.tunnel import full_name, login_host
 from lensflow.errors import OutputError, RunLocked
 from lensflow.events import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from lensflow.engine.jobs import Job
     from lensflow.engine.rundir import RunDirectory
@@ -42,6 +43,7 @@ def write_job(directory: RunDirectory, job: Job) -> Path:
         value = plain(getattr(job.settings, one.name))
         if value is not None:
             words[one.name] = value
+    words["out"] = str(directory.out)
     if (profile := Path(job.settings.cluster)).is_file():
         words["cluster"] = str(profile.absolute())
     path = directory.path / "job.yaml"
@@ -49,10 +51,10 @@ def write_job(directory: RunDirectory, job: Job) -> Path:
     return path
 
 
-def environment(job: Job) -> dict[str, str]:
-    """Return this process's environment without the words of a job: its file has them, and is not to be overruled."""
+def variables(job: Job) -> list[str]:
+    """Return the environment's variables that hold words of a job: its file has them, and is not to be overruled."""
     words = {PREFIX + one.name.upper() for one in words_of(job.graph).entries}
-    return {name: value for name, value in os.environ.items() if name not in words}
+    return sorted(words & os.environ.keys())
 
 
 def prepare(directory: RunDirectory) -> None:
@@ -65,6 +67,11 @@ def prepare(directory: RunDirectory) -> None:
     OutputError
         If the directory cannot be made.
     """
+    if holder := holder_of(directory.lock):
+        raise RunLocked(
+            f"{directory.out}: being written by process {holder['pid']} on {holder['host']} since {holder['since']};"
+            f" wait for it, or stop it with `lensflow cancel {directory.out}`"
+        )
     if before := starting(directory):
         raise RunLocked(
             f"{directory.out}: a driver sent off by {before.user}@{before.host} ({before}) is about to begin; wait for"
@@ -76,9 +83,7 @@ def prepare(directory: RunDirectory) -> None:
         raise OutputError(f"{directory.path}: cannot be made ({error.strerror}); choose another --out") from error
 
 
-def in_background(
-    directory: RunDirectory, words: Sequence[str], environment: Mapping[str, str] | None = None
-) -> Submission:
+def in_background(directory: RunDirectory, words: Sequence[str], *, without: Sequence[str] = ()) -> Submission:
     """Start a driver as a process of this machine with a session of its own: no terminal's end reaches it.
 
     Parameters
@@ -87,8 +92,8 @@ def in_background(
         Of its run, prepared.
     words
         What ``lensflow`` is told.
-    environment
-        Its environment; the default is that of this process.
+    without
+        Variables of this process's environment that it does not get.
     """
     begun = len(directory.state().sessions)
     with output(directory).open("ab") as log:
@@ -99,7 +104,7 @@ def in_background(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**(os.environ if environment is None else environment), **PROMPT},
+            env={key: one for key, one in os.environ.items() if key not in without} | PROMPT,
             start_new_session=True,
         )
     _children.append(child)
@@ -116,7 +121,6 @@ def in_slurm(
     prologue: Sequence[str] = (),
     *,
     after: str | None = None,
-    environment: Mapping[str, str] | None = None,
 ) -> Submission:
     """Send a driver off as a SLURM job.
 
@@ -132,8 +136,6 @@ def in_slurm(
         Lines of shell before it starts, such as ``module load``.
     after
         A job that must have ended before it begins.
-    environment
-        Its environment; the default is that of this process.
 
     Raises
     ------
@@ -150,7 +152,7 @@ def in_slurm(
     script.write_text("\n".join(lines) + "\n", encoding="utf-8")
     place = [f"--chdir={Path.cwd()}", f"--output={str(log).replace('%', '%%')}", "--open-mode=append"]
     named = [f"--job-name=lensflow-{directory.out.stem}", *([f"--dependency=afterany:{after}"] if after else [])]
-    job = send(script, [*place, *named, *options], os.environ if environment is None else environment)
+    job = send(script, [*place, *named, *options])
     before = Submission.read(directory)
     draft = _draft("slurm", words, offset, begun)
     login = before.login if after and before else draft.login  # a job that sends off the next is no place to log in

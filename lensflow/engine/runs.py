@@ -66,7 +66,7 @@ class Status:
         if self.standing == "starting":
             parts.append(f"its driver: {self.driver}")
         if self.stopping and self.standing in {"running", "interrupted"}:
-            parts.append(self.stopping)
+            parts.append(f"stopping: {self.stopping}" if self.standing == "running" else self.stopping)
         if self.standing == "died":
             parts.append(f"its driver ({self.driver}) died: `lensflow resume {self.out}` goes on")
         return "; ".join(parts)

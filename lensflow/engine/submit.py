@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from lensflow.engine import batch, jobs
 from lensflow.engine.claim import check
 from lensflow.engine.cluster import profile
-from lensflow.engine.detach import environment, in_background, in_slurm, prepare, write_job
+from lensflow.engine.detach import in_background, in_slurm, prepare, variables, write_job
 from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
 from lensflow.engine.work import Work
 from lensflow.errors import BadOption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import xarray as xr
@@ -84,14 +84,15 @@ def send_job(directory: RunDirectory, job: jobs.Job, work: Work) -> Submission:
     _refuse_chain(job.settings)
     prepare(directory)
     path = write_job(directory, job)
-    return send(directory, ["submit", str(path)], job.settings, environment(job))
+    return send(directory, ["submit", str(path)], job.settings, without=variables(job))
 
 
 def send(
     directory: RunDirectory,
     words: Sequence[str],
     settings: jobs.Settings,
-    environment: Mapping[str, str] | None = None,
+    *,
+    without: Sequence[str] = (),
 ) -> Submission:
     """Start a driver with the words it is told: as a job where the profile is one of SLURM's, else here.
 
@@ -103,16 +104,17 @@ def send(
         What ``lensflow`` is told.
     settings
         Where it runs.
-    environment
-        Its environment; the default is that of this process.
+    without
+        Variables of this process's environment that it does not get.
     """
     _refuse_chain(settings)
     prepare(directory)
     wanted = for_slurm(settings)
     if wanted is None:
-        return in_background(directory, words, environment)
+        return in_background(directory, words, without=without)
     options, prologue = wanted
-    return in_slurm(directory, words, options, prologue, environment=environment)
+    forget = [f"unset {' '.join(without)}"] if without else []
+    return in_slurm(directory, words, options, [*prologue, *forget])
 
 
 def for_slurm(settings: jobs.Settings) -> tuple[list[str], list[str]] | None:
