@@ -38,7 +38,7 @@ def _own(directory: RunDirectory) -> Submission | None:
     return found if found and found.how == "slurm" and found.is_this_process else None
 
 
-def follow(directory: RunDirectory, chain: int, longest: Callable[[], float]) -> Deadline | None:
+def follow(directory: RunDirectory, chain: int, needed: Callable[[], float]) -> Deadline | None:
     """Return what watches over the end of the driver's own SLURM job, None where it runs in none.
 
     Parameters
@@ -47,8 +47,8 @@ def follow(directory: RunDirectory, chain: int, longest: Callable[[], float]) ->
         Of the run.
     chain
         How many more drivers may follow.
-    longest
-        Tells the seconds of the longest block so far.
+    needed
+        Tells the seconds that the blocks in flight need.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def follow(directory: RunDirectory, chain: int, longest: Callable[[], float]) ->
     job = own_job()
     if job is None:
         return None
-    return Deadline(job, partial(_left, job), longest, partial(_succeed, directory, job, chain))
+    return Deadline(job, partial(_left, job), needed, partial(_succeed, directory, job, chain))
 
 
 def _left(job: str) -> float | None:

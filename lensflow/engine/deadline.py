@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 ASK = 30.0  # s between two questions to SLURM: the limit of a job may be changed while it runs
 LEAST = 60.0  # s before the end at which no more blocks are begun
-BLOCKS = 4.0  # or as many times the longest block so far: three are in flight for each worker, and one to spare
+SPARE = 1.5  # times what the blocks in flight seem to need, if that is longer
 MOST = 0.5  # of the time there is at first: a job of a minute must not end before it has begun
-LAST = 8.0  # s before the end at which blocks in flight are given up, so that there is time to say so
+LAST = 15.0  # s before the end at which blocks in flight are given up, so that there is time to say so
 
 
 @dataclass
@@ -33,15 +33,15 @@ class Deadline:
         Of SLURM, that the driver runs in.
     left
         Asks for the seconds that are left of it; None where that is not known.
-    longest
-        Tells the seconds of the longest block so far.
+    needed
+        Tells the seconds that the blocks in flight need.
     succeed
         Sends off a successor and returns what is to be said of it.
     """
 
     job: str
     left: Callable[[], float | None]
-    longest: Callable[[], float]
+    needed: Callable[[], float]
     succeed: Callable[[], str]
     clock: Callable[[], float] = time.monotonic
     _asked: float | None = None
@@ -69,7 +69,7 @@ class Deadline:
     @property
     def lead(self) -> float:
         """Seconds before the end at which no more blocks are begun."""
-        return max(LEAST, BLOCKS * self.longest())
+        return max(LEAST, LAST + SPARE * self.needed())
 
     def _ask(self, now: float) -> None:
         self._asked = now

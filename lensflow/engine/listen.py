@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import sys
@@ -66,8 +67,9 @@ class Recorder:
     lock: Lock
     blank: Callable[[Block], None]
     raising: bool = False
-    longest: float = 0.0  # s that a block of this session has taken
+    needed: float = 0.0  # s until the blocks in flight are done, if no more are begun
     _told: set[str] = field(default_factory=set)
+    _longest: float = 0.0
 
     def remember(self, directory: RunDirectory) -> None:
         """Learn the notes of earlier sessions: work redone repeats them."""
@@ -110,7 +112,7 @@ class Recorder:
         """Journal a written block."""
         self.journal.append("done", block=block.id, attempts=attempts, **record)
         self.broadcast.add("done", [block.id, record["seconds"], block.nbytes])
-        self.longest = max(self.longest, float(record["seconds"]))
+        self._longest = max(self._longest, float(record["seconds"]))
         self.display.done += 1
         self.display.pace.beat()
 
@@ -172,6 +174,8 @@ class Recorder:
         """Refresh the live line and the dashboard; workers come and go, and the lock may be lost."""
         self.lock.check()
         self.display.pace.slots = max(1, slots)
+        rate = self.display.pace.rate()
+        self.needed = len(active) / rate if rate else self._longest * math.ceil(len(active) / max(1, slots))
         self.display.refresh(len(active))
         self.stopwatch.write()
         self.broadcast.tick([one.id for one in active], self.display.pace.rate(), self.display.left())

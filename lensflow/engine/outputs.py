@@ -19,7 +19,7 @@ BLOCK = 1 << 16  # bytes read at a time from the end
 def logs(directory: RunDirectory) -> dict[str, Path]:
     """Return the files of a run that hold what was printed, by name: the driver's own first."""
     found = sorted((directory.path / "logs").glob("*"), key=lambda one: (one.name != "driver.out", one.name))
-    return {one.name: one for one in found if one.is_file()}
+    return {one.name: one for one in found if one.is_file() and one.stat().st_size}
 
 
 def tail(path: Path, lines: int) -> tuple[str, int]:

@@ -10,13 +10,14 @@ import pandas as pd
 import xarray as xr
 
 from lensflow.engine import journal
+from lensflow.engine.afar import reason_to_stop
 from lensflow.engine.batch import look
 from lensflow.engine.cancel import cancel
 from lensflow.engine.lock import holder_of
 from lensflow.engine.progress import duration
 from lensflow.engine.report import write_report
 from lensflow.engine.rundir import RunDirectory
-from lensflow.engine.submission import Submission, output, starting, user
+from lensflow.engine.submission import Submission, last_sent, output, starting, user
 from lensflow.engine.tunnel import full_name, tunnel
 from lensflow.engine.verify import Verdict, verify
 
@@ -67,6 +68,8 @@ class Status:
             parts.append(f"its driver: {self.driver}")
         if self.stopping and self.standing in {"running", "interrupted"}:
             parts.append(f"stopping: {self.stopping}" if self.standing == "running" else self.stopping)
+        if self.standing == "failed" and not self.total:
+            parts = [f"{self.out}: failed, its driver ({self.driver}) ended before the run began; see {self.log}"]
         if self.standing == "died":
             parts.append(f"its driver ({self.driver}) died: `lensflow resume {self.out}` goes on")
         return "; ".join(parts)
@@ -95,10 +98,13 @@ class Run:
     @property
     def status(self) -> Status:
         """Where it stands now."""
-        state, submission = self.directory.state(), Submission.read(self.directory)
+        begins = starting(self.directory)  # before the lock is looked at: it may take that in between
+        running = holder_of(self.directory.lock) is not None
+        state, submission = self.directory.state(), last_sent(self.directory)
         total = self.directory.describe()["blocks"] if submission is None or self.directory.exists() else 0
         last = state.sessions[-1] if state.sessions else {}
-        standing, driver = self._standing(state, total), f"process {last.get('pid')} on {last.get('host')}"
+        standing = "running" if running else "starting" if begins else self._standing(state, total)
+        driver = f"process {last.get('pid')} on {last.get('host')}"
         if submission and (standing == "starting" or not last):
             found = look(submission.job) if submission.job else None
             driver = f"{submission}{f', {found}' if found else ''}"
@@ -114,28 +120,21 @@ class Run:
             seconds=state.worked,
             dashboard=last.get("dashboard"),
             driver=driver if last or submission else "none",
-            stopping=self._stopping(last),
+            stopping=reason_to_stop(self.directory, last.get("t", 0.0)),
             log=str(printed) if printed.exists() else None,
             tunnel=_tunnel(last, submission) if standing == "running" else None,
         )
 
     def _standing(self, state: journal.State, total: int) -> Standing:
-        if holder_of(self.directory.lock):
-            return "running"
-        if starting(self.directory):
-            return "starting"
-        if self.directory.exists() and len(state.done) == total:
+        """Return where it stands when no driver is at work."""
+        if not self.directory.exists():
+            return "failed"
+        if len(state.done) == total:
             return "done"
         outcome = state.sessions[-1].get("outcome", "died") if state.sessions else "died"
         if outcome in {"done", "quarantined"}:
             return "quarantined" if state.quarantined else "interrupted"  # damage was found since
         return OUTCOMES.get(outcome, "died")
-
-    def _stopping(self, last: Mapping[str, Any]) -> str | None:
-        """Return why the last driver was to stop before its end."""
-        entries = (one for one in journal.read(self.directory.events) if one["event"] == "stop")
-        reasons = [str(one.get("reason")) for one in entries if one.get("t", 0) >= last.get("t", 0)]
-        return reasons[-1] if reasons else None
 
     def cancel(self, *, now: bool = False) -> str:
         """Ask its driver to finish the blocks in flight and end, wherever it is, or to end ``now``."""

@@ -113,7 +113,7 @@ class Session:
         interrupt = Interrupt()
         policy = Policy(self.options.retries)
         drive = Drive(self.client, graph, pending, self.token, recorder, policy, interrupt, self._terms(), words)
-        deadline = follow(self.directory, self.options.chain, lambda: recorder.longest)
+        deadline = follow(self.directory, self.options.chain, lambda: recorder.needed)
         with _interruptible(interrupt), heeding(self.directory, interrupt, recorder.stopping, deadline):
             drive.drive()
         if not drive.complete:

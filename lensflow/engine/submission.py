@@ -112,6 +112,12 @@ class Submission:
         return f"SLURM job {self.job}" if self.how == "slurm" else f"process {self.pid} on {self.host}"
 
 
+def last_sent(directory: RunDirectory) -> Submission | None:
+    """Return how the last driver of a run was sent off, None if that one was not."""
+    found = Submission.read(directory)
+    return found if found and len(directory.state().sessions) <= found.sessions + 1 else None
+
+
 def starting(directory: RunDirectory) -> Submission | None:
     """Return the driver that was sent off and has yet to begin: it holds no lock, has left no session, and may live."""
     found = Submission.read(directory)

@@ -9,6 +9,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import journal
+from lensflow.engine.afar import (
+    before_it_began,
+    driver_on_its_way,
+    end_of_driver,
+    last_words,
+    lost_jobs,
+    reason_to_stop,
+)
 from lensflow.engine.lock import holder_of
 from lensflow.engine.params import nearest
 from lensflow.engine.progress import size
@@ -79,6 +87,8 @@ def explain(directory: RunDirectory, block: str | None = None) -> list[Explanati
     UnknownName
         If there is no such block; the nearest is named.
     """
+    if not directory.exists():
+        return [Explanation("", before_it_began(directory), last_words(directory, WORDS))]
     facts = _Facts(directory)
     if block is not None:
         return [facts.of_block(block)]
@@ -106,17 +116,23 @@ class _Facts:
         pending = total - len(self.state.done) - len(self.state.quarantined) - len(self.state.damaged)
         holder, last = holder_of(self.directory.lock), self.state.sessions[-1] if self.state.sessions else {}
         if holder:
-            yield Explanation("", f"The run is going on: {_process(holder)}.")
+            why = reason_to_stop(self.directory, last.get("t", 0.0))
+            stopping = f"; it is to stop: {why}" if why else ""
+            yield Explanation("", f"The run is going on: {_process(holder)}{stopping}.{lost_jobs(last)}")
+        elif waiting := driver_on_its_way(self.directory):
+            yield Explanation("", waiting, last_words(self.directory, WORDS))
         elif not last:
             yield Explanation("", f"No block was begun: the driver ended before. {self._again()}", (), self._resume())
         elif "ended" not in last:
-            yield Explanation("", self._died(last, pending), self._log(), self._resume())
+            yield Explanation("", self._died(last, pending), last_words(self.directory, WORDS), self._resume())
         elif last.get("outcome") == "failed":
             said = self.errors[-1].get("message", "it did not say why") if self.errors else "it did not say why"
             text = f"The run stopped {_when(last.get('ended'))} with {pending} of {total} blocks to do: {_dot(said)}"
-            yield Explanation("", f"{text} {self._again()}", self._log(), self._resume())
+            yield Explanation("", f"{text} {self._again()}", last_words(self.directory, WORDS), self._resume())
         elif pending:
-            text = f"The run was interrupted {_when(last.get('ended'))} with {pending} of {total} blocks to do."
+            why = reason_to_stop(self.directory, last.get("t", 0.0))
+            text = f"The run was interrupted {_when(last.get('ended'))} with {pending} of {total} blocks to do"
+            text += f": {why}." if why else "."
             yield Explanation("", f"{text} {self._again()}", (), self._resume())
 
     def failures(self) -> Iterator[Explanation]:
@@ -181,9 +197,10 @@ class _Facts:
         return Explanation(block, f"{text} {self._again()}", (), self._resume())
 
     def _died(self, last: Mapping[str, Any], pending: int) -> str:
+        slurm = f"{end_of_driver(self.directory)}{lost_jobs(last)}"
         return (
-            f"The driver ({_process(last)}, begun {_when(last.get('t'))}) ended without"
-            f" a word: killed, or its machine went down. {pending} of {self.described['blocks']} blocks are to do,"
+            f"The driver ({_process(last)}, begun {_when(last.get('t'))}) ended without a word: killed, or its machine"
+            f" went down.{slurm} {pending} of {self.described['blocks']} blocks are to do,"
             f" those in flight among them; nothing that was written is lost. {self._again()}"
         )
 
@@ -192,14 +209,6 @@ class _Facts:
 
     def _resume(self, *words: str) -> str:
         return " ".join(["lensflow resume", str(self.directory.out), *filter(None, words)])
-
-    def _log(self) -> tuple[str, ...]:
-        """Return the last lines of the driver's log."""
-        try:
-            text = (self.directory.path / "logs" / "driver.log").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ()
-        return tuple(text.splitlines()[-WORDS:])
 
 
 def _tried(entries: list[dict[str, Any]]) -> str:
