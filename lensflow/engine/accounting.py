@@ -67,7 +67,8 @@ def ended(jobs: Iterable[str]) -> dict[str, Ended]:
         )
     except (OSError, subprocess.TimeoutExpired):
         return {}
-    return {} if done.returncode else parsed(done.stdout)
+    found = {} if done.returncode else parsed(done.stdout)
+    return {job: one for job, one in found.items() if job in wanted}
 
 
 def _plain(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,162 @@
+"""The driver's own job: what is asked of SLURM, what its answers mean, and the way to a dashboard on a node."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lensflow.engine import accounting, batch, jobs, submit, tunnel
+from lensflow.engine.afar import lost_jobs
+from lensflow.engine.journal import Log
+from lensflow.errors import LensflowError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of commands that tests write, before all others."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def command(folder: Path, name: str, *lines: str) -> None:
+    path = folder / name
+    path.write_text("\n".join(["#!/bin/sh", *lines]) + "\n")
+    path.chmod(0o755)
+
+
+@given(st.integers(0, 40), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
+def test_durations_are_read_as_slurm_writes_them(days: int, hours: int, minutes: int, seconds: int) -> None:
+    expected = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    assert batch.seconds(f"{days}-{hours:02d}:{minutes:02d}:{seconds:02d}") == expected
+    assert batch.seconds(f"{minutes}:{seconds:02d}") == 60 * minutes + seconds
+
+
+@pytest.mark.parametrize("text", ["UNLIMITED", "NOT_SET", "INVALID", "", "-", "1:x"])
+def test_no_limit_is_no_number(text: str) -> None:
+    assert batch.seconds(text) is None
+
+
+def test_a_job_is_looked_at(slurm: Path) -> None:
+    command(slurm, "squeue", 'echo "12|PENDING|Resources|1:00:00|"')
+    found = batch.look("12")
+    assert found is not None
+    assert (str(found), found.left, found.over) == ("pending (Resources)", 3600.0, False)
+    command(slurm, "squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
+    gone = batch.look("12")
+    assert gone is not None
+    assert gone.over
+
+
+def test_no_answer_is_no_news(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(slurm, "squeue", 'echo "Unable to contact slurm controller (connect failure)" >&2; exit 1')
+    assert batch.look("12") is None
+    command(slurm, "squeue", "exec sleep 60")
+    monkeypatch.setattr(batch, "LIMIT", 0.1)
+    assert batch.look("12") is None
+    monkeypatch.setenv("PATH", str(slurm / "nothing"))
+    assert batch.look("12") is None
+
+
+def test_what_slurm_refuses_is_passed_on(slurm: Path, tmp_path: Path) -> None:
+    command(slurm, "sbatch", 'echo "sbatch: error: invalid partition specified: nowhere" >&2; exit 1')
+    with pytest.raises(LensflowError, match=r"invalid partition specified: nowhere.*lensflow\.driver"):
+        batch.send(tmp_path / "driver.sh", ["--partition=nowhere"])
+
+
+def test_a_job_sends_off_others_as_if_from_outside(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    command(slurm, "sbatch", f'env > {tmp_path}/env; echo "$@" > {tmp_path}/words; echo "12;cluster"')
+    assert batch.send(tmp_path / "driver.sh", ["--mem=4G"]) == "12"
+    environment = (tmp_path / "env").read_text()
+    assert "SLURM_MEM_PER_NODE" not in environment
+    assert "SLURM_CONF=/etc/slurm.conf" in environment
+    assert (tmp_path / "words").read_text() == f"--parsable --mem=4G {tmp_path}/driver.sh\n"
+
+
+def test_where_a_driver_goes_is_said_by_the_profile(tmp_path: Path) -> None:
+    profile = tmp_path / "site.yaml"
+    settings = jobs.settings(cluster=str(profile))
+    profile.write_text("lensflow: {cluster: {class: distributed.LocalCluster}}")
+    assert submit.for_slurm(settings) is None
+    assert submit.for_slurm(jobs.settings(cluster="tcp://a:1")) is None
+    profile.write_text(
+        "lensflow: {cluster: {class: some.SlurmCluster,"
+        " options: {queue: long, account: sky, job_script_prologue: [module load python]}}}"
+    )
+    options, prologue = submit.for_slurm(settings) or ([], [])
+    assert prologue == ["module load python"]
+    assert {"--partition=long", "--account=sky", "--time=1-00:00:00", "--mem=4G", "--cpus-per-task=1"} == set(options)
+    profile.write_text(
+        "lensflow: {cluster: {class: distributed.LocalCluster},"
+        " driver: {partition: short, walltime: 2, cores: 3, directives: [--qos=x]}}"
+    )
+    options, prologue = submit.for_slurm(settings) or ([], [])
+    assert {"--partition=short", "--time=2", "--cpus-per-task=3", "--qos=x"} < set(options)
+    assert prologue == []
+
+
+@pytest.mark.parametrize(
+    ("link", "login", "command"),
+    [
+        ("http://127.0.0.1:8787/status", None, "ssh -N -L 8787:127.0.0.1:8787 ann@node"),
+        ("http://127.0.0.1:8787/status", "node", "ssh -N -L 8787:127.0.0.1:8787 ann@node"),
+        ("http://127.0.0.1:8787/status", "gate", "ssh -N -L 8787:127.0.0.1:8787 -J ann@gate ann@node"),
+        ("http://localhost:1/status", "gate", "ssh -N -L 1:localhost:1 -J ann@gate ann@node"),
+        ("http://10.0.0.7:8787/status", "gate", "ssh -N -L 8787:10.0.0.7:8787 ann@gate"),
+        ("/user/ann/proxy/8787/status", None, None),
+        ("https://hub.org/user/ann/proxy/8787/status", None, None),
+    ],
+)
+def test_the_way_to_a_dashboard(link: str, login: str | None, command: str | None) -> None:
+    assert tunnel.tunnel(link, user="ann", machine="node", login=login) == command
+
+
+SACCT = """\
+77|TIMEOUT|0:0||n1
+77.batch|CANCELLED|0:15|1572864K|n1
+77.extern|COMPLETED|0:0|0|n1
+78_1|OUT_OF_MEMORY|0:125||n2
+78_1.0|FAILED|137:0|2.50G|n2
+79|CANCELLED by 0|0:0||None assigned
+"""
+
+
+def test_accounting_is_read() -> None:
+    found = accounting.parsed(SACCT)
+    assert [str(one) for one in found.values()] == [
+        "SLURM says of job 77 on n1: TIMEOUT, peak memory 1.5 GiB",
+        "SLURM says of job 78_1 on n2: OUT_OF_MEMORY, signal 125, peak memory 2.5 GiB",
+        "SLURM says of job 79: CANCELLED by 0",
+    ]
+    assert accounting.parsed("no|such\n\nslurm_persist_conn_open: failed\n") == {}
+
+
+def test_jobs_of_workers_that_ended_early_are_told(slurm: Path, tmp_path: Path) -> None:
+    with Log(tmp_path / "jobs.jsonl") as log:
+        for job, reason in (
+            ("77", "TIMEOUT"),
+            ("80", "NODE_FAIL"),
+            ("81", "NODE_FAIL"),
+            ("82", "the cluster is closed"),
+        ):
+            log.append("submitted", job=job)
+            log.append("gone", job=job, reason=reason)
+    command(slurm, "sacct", f"cat <<END\n{SACCT}END")
+    told = lost_jobs({"cluster": {"folder": str(tmp_path)}})
+    first = " SLURM says of job 77 on n1: TIMEOUT, peak memory 1.5 GiB."
+    assert told == f"{first} 2 jobs of its workers ended: NODE_FAIL."
+    command(slurm, "sacct", "exit 1")
+    assert "SLURM says" not in lost_jobs({"cluster": {"folder": str(tmp_path)}})
+    assert lost_jobs({}) == lost_jobs({"cluster": None}) == ""
