@@ -17,6 +17,7 @@ from lensflow.cli.catalog import Json
 from lensflow.cli.show import emit
 from lensflow.engine import outputs
 from lensflow.engine.runs import Run
+from lensflow.engine.submission import last_sent
 from lensflow.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
@@ -104,9 +105,15 @@ def logs(
         sys.stdout.write(f"==> {title}\n{text}\n" if len(chosen) > 1 else f"{text}\n")
     if follow:
         first = next(iter(chosen.values()))
-        for text in outputs.follow(first, ends[first], lambda: found.status.standing not in GOING):
+        for text in outputs.follow(first, ends[first], lambda: _over(found)):
             sys.stdout.write(text)
             sys.stdout.flush()
+
+
+def _over(run: Run) -> bool:
+    """Whether nothing more will be printed: a driver closes its cluster and says how it went after its last block."""
+    sent = last_sent(run.directory)
+    return run.status.standing not in GOING and not (sent and sent.alive())
 
 
 def cancel(

@@ -100,13 +100,17 @@ class Submission:
         except psutil.NoSuchProcess:
             return None
 
-    def may_be_starting(self) -> bool:
-        """Whether it may still take the run's lock: what cannot be looked at from here is believed for a while."""
+    def alive(self) -> bool | None:
+        """Whether the driver lives; None where that cannot be seen from here."""
         if self.is_here:
             return self.process() is not None
-        if self.job is not None and (found := look(self.job)) is not None:
-            return not found.over
-        return time.time() - self.t < PATIENCE
+        found = look(self.job) if self.job is not None else None
+        return None if found is None else not found.over
+
+    def may_be_starting(self) -> bool:
+        """Whether it may still take the run's lock: what cannot be seen from here is believed for a while."""
+        alive = self.alive()
+        return time.time() - self.t < PATIENCE if alive is None else alive
 
     def __str__(self) -> str:
         return f"SLURM job {self.job}" if self.how == "slurm" else f"process {self.pid} on {self.host}"

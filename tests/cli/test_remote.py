@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import lensflow as lf
 from lensflow.cli import main, remote
 from lensflow.engine import outputs
 from lensflow.engine.identity import Identity
@@ -102,13 +103,13 @@ def test_status_is_watched_until_the_run_ends(
 def test_a_driver_on_another_host_is_believed_for_a_while(directory: RunDirectory) -> None:
     sent = Submission("a", "background", time.time(), "ann", "elsewhere", "elsewhere", (), 0, 1, pid=1, started=1.0)
     sent.write(directory)
-    status = remote.Run.open(directory.out).status
+    status = lf.open_run(directory.out).status
     assert (status.standing, status.driver) == ("starting", "process 1 on elsewhere")
     old = Submission(
         "a", "background", time.time() - 1e4, "ann", "elsewhere", "elsewhere", (), 0, 1, pid=1, started=1.0
     )
     old.write(directory)
-    assert remote.Run.open(directory.out).status.standing == "died"
+    assert lf.open_run(directory.out).status.standing == "died"
 
 
 def test_a_run_of_this_folder_that_has_not_begun_is_listed(

@@ -90,7 +90,7 @@ def standing(run: lf.Run) -> str:
     return run.status.standing
 
 
-def test_a_driver_outlives_the_terminal(out: Path, client: Client) -> None:
+def test_a_driver_outlives_the_terminal(out: Path, client: Client, capsys: pytest.CaptureFixture[str]) -> None:
     hold(out)
     words = ["submit", str(GRAPH), "--bands=12", f"--log={out.parent / 'log'}", f"--out={out}", "--detach"]
     command = [sys.executable, "-m", "lensflow", *words, f"--cluster={client.scheduler.address}"]
@@ -106,7 +106,8 @@ def test_a_driver_outlives_the_terminal(out: Path, client: Client) -> None:
     until(lambda: ended(run), "the end")
     assert standing(run) == "done"
     assert run.verify().clean
-    assert "a.zarr: done, 12 of 12" in (run.directory.path / "logs" / "driver.out").read_text()
+    assert main(["logs", str(out), "driver.out", "-f"]) == 0  # until it has said its last word
+    assert "a.zarr: done, 12 of 12" in capsys.readouterr().out
 
 
 def test_a_killed_driver_is_told_and_resumed(out: Path, client: Client) -> None:
