@@ -24,7 +24,9 @@ from lensflow.engine.run import run as run_data
 from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
 from lensflow.engine.submit import send, send_job
+from lensflow.engine.terms import terminated_politely
 from lensflow.engine.work import Work
+from lensflow.engine.workjobs import remember
 from lensflow.errors import BadOption
 
 if TYPE_CHECKING:
@@ -96,7 +98,8 @@ def _run(data: xr.Dataset | xr.DataTree, settings: jobs.Settings, *, as_json: bo
     directory = RunDirectory.of(settings.out)
     chain.check(directory, settings.chain)
     check(directory, Work.of(data), accept_changes=settings.accept_changes)  # before a cluster is started
-    with cluster(settings.cluster, **settings.cluster_options) as client:
+    with terminated_politely(), cluster(settings.cluster, **settings.cluster_options) as client:
+        remember(directory, client)
 
         def show_plan(found: Plan) -> None:
             if not as_json:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lensflow.engine import journal
 from lensflow.engine.accounting import ended
@@ -12,12 +10,9 @@ from lensflow.engine.batch import look
 from lensflow.engine.submission import Submission, last_sent, output, starting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from lensflow.engine.rundir import RunDirectory
-
-OVER = "gone"  # in the record of a cluster's jobs
-ORDERLY = ("COMPLETED", "the cluster is closed", "not needed", "retired")  # ends of jobs that need no explanation
 
 
 def last_words(directory: RunDirectory, most: int) -> tuple[str, ...]:
@@ -63,7 +58,9 @@ def end_of_driver(directory: RunDirectory) -> str:
     submission = last_sent(directory)
     if submission is None or submission.job is None:
         return ""
-    return _sentence(map(str, ended([submission.job]).values()))
+    told = list(map(str, ended([submission.job]).values()))
+    found = None if told else look(submission.job)
+    return _sentence(told or ([f"SLURM says of job {submission.job}: {found.state}"] if found and found.state else []))
 
 
 def _sentence(texts: Iterable[str]) -> str:
@@ -74,24 +71,3 @@ def reason_to_stop(directory: RunDirectory, since: float) -> str | None:
     """Return why a driver was to stop before the end of its run, None if nobody and nothing has asked it to."""
     found = [one for one in journal.read(directory.events) if one["event"] == "stop" and one.get("t", 0.0) >= since]
     return str(found[-1].get("reason")) if found else None
-
-
-def lost_jobs(session: Mapping[str, Any]) -> str:
-    """Return a sentence of the jobs of a run's workers that ended before they should, "" if there are none."""
-    folder = cluster_folder(session)
-    if folder is None:
-        return ""
-    gone = {}
-    for entry in journal.read(folder / "jobs.jsonl"):
-        reason = str(entry.get("reason") or "it is gone")
-        if entry["event"] == OVER and "job" in entry and not any(one in reason for one in ORDERLY):
-            gone[str(entry["job"])] = reason
-    told = {job: str(one) for job, one in ended(gone).items()}
-    counted = Counter(reason for job, reason in gone.items() if job not in told)
-    return _sentence([*told.values(), *(f"{count} jobs of its workers ended: {one}" for one, count in counted.items())])
-
-
-def cluster_folder(session: Mapping[str, Any]) -> Path | None:
-    """Return the folder in which the cluster of a session keeps its jobs, None if its workers were no jobs."""
-    known = session.get("cluster")
-    return Path(known["folder"]) if isinstance(known, dict) and known.get("folder") else None

@@ -27,7 +27,7 @@ OVER = {
     "TIMEOUT",
 }
 KEPT = {"SLURM_CONF", "SLURM_CLUSTERS"}
-FORMAT = "%A|%T|%r|%L|%N"
+FORMAT = "%i|%T|%r|%L|%N"
 DRIVER: dict[str, Any] = {"walltime": "1-00:00:00", "memory": "4G", "cores": 1}  # where the profile is silent
 
 
@@ -40,7 +40,7 @@ class Queued:
     job
         Its number.
     state
-        SLURM's word, such as PENDING; "" once it is over.
+        SLURM's word, such as PENDING; "" when SLURM has forgotten it.
     reason
         SLURM's reason for it, "" where it gives none.
     left
@@ -66,17 +66,25 @@ class Queued:
 
 def look(job: str) -> Queued | None:
     """Return what SLURM says of a job, None where it does not answer: that is no news of the job."""
+    found = look_all([job])
+    return None if found is None else found[job]
+
+
+def look_all(jobs: Sequence[str]) -> dict[str, Queued] | None:
+    """Return what SLURM says of jobs, by number, None where it does not answer."""
+    found = {job: Queued(job, "") for job in jobs}
+    if not jobs:
+        return found
     try:
-        done = _call("squeue", "-h", "-j", job, "-o", FORMAT)
+        done = _call("squeue", "-h", "--array", "-t", "all", "-j", ",".join(jobs), "-o", FORMAT)
     except LensflowError:
         return None
     if done.returncode != 0:
-        return Queued(job, "") if any(one in done.stderr for one in GONE) else None
-    lines = [line.split("|") for line in done.stdout.splitlines()]
-    for number, state, reason, left, node in (one for one in lines if len(one) == 5):
-        if number == job:
-            return Queued(job, state, reason if reason != "None" else "", seconds(left), node)
-    return Queued(job, "")
+        return found if any(one in done.stderr for one in GONE) else None
+    for number, state, reason, left, node in (line.split("|", 4) for line in done.stdout.splitlines()):
+        if number in found:
+            found[number] = Queued(number, state, reason if reason != "None" else "", seconds(left), node)
+    return found
 
 
 def seconds(text: str) -> float | None:

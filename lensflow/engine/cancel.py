@@ -12,6 +12,7 @@ from lensflow.engine import batch
 from lensflow.engine.lock import holder_of
 from lensflow.engine.requests import answered, ask_to_stop
 from lensflow.engine.submission import Submission, host
+from lensflow.engine.workjobs import cancel_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ANSWER = 15.0  # s for a driver to say that it has heard
 LEAVE = 15.0  # s for a driver that is to stop at once before it is ended by force
+SHOWN = 10  # jobs that are named
 POLL = 0.1  # s between two looks
 
 
@@ -41,6 +43,9 @@ def cancel(directory: RunDirectory, *, now: bool = False) -> str:
         return _before_it_begins(directory, submission, now=now)
     else:
         said, waiting = "no driver is at work on this run", None
+        if left := cancel_left(directory):
+            more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+            said += f"; what it had left in SLURM is cancelled: {', '.join(left[:SHOWN])}{more}"
     if waiting:
         batch.end([waiting])
         said += f"; SLURM job {waiting}, which was to go on with it, is cancelled"

@@ -120,7 +120,8 @@ def settings(
     if timeout is not None and not timeout > 0:
         raise BadOption(f"--timeout: found {timeout:g}, expected more than 0 seconds")
     for one in cluster_option:
-        if not one.partition("=")[0].strip() or "=" not in one:
+        name, equals, value = one.partition("=")
+        if not (name.strip() and equals and _is_yaml(value)):
             raise BadOption(f"--cluster-option: found {one!r}, expected KEY=VALUE, such as n_workers=4")
     if memory is not None and not MULTIPLE.fullmatch(memory):
         try:
@@ -129,6 +130,14 @@ def settings(
             raise BadOption(f"--memory: found {memory!r}, expected bytes with a unit, such as 8GiB") from error
     how = (on_error, retries, timeout, strict, accept_changes, window)
     return Settings(out, cluster, workers, memory, *how, cluster_option, chain)
+
+
+def _is_yaml(text: str) -> bool:
+    try:
+        yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    return True
 
 
 def enlarged(settings: Settings, last: int | None) -> Settings:

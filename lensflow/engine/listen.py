@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from lensflow.engine.stopwatch import Stopwatch
     from lensflow.events import Note
 
-CLUSTER = "lensflow-cluster"  # what the scheduler knows of the jobs that its workers are
 NEXT = {"retry": "worker", "isolate": "alone", "enlarge": "large"}
 
 
@@ -88,7 +87,6 @@ class Recorder:
             threads=slots(client),
             memory_limit=worker_memory(client),
             dashboard=client.dashboard_link,
-            cluster=client.get_metadata(CLUSTER, None),
             pending=pending,
             total=total,
             key=key,

@@ -20,6 +20,7 @@ from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.submission import Submission, last_sent, output, starting, user
 from lensflow.engine.tunnel import full_name, tunnel
 from lensflow.engine.verify import Verdict, verify
+from lensflow.engine.workjobs import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +49,7 @@ class Status:
     stopping: str | None = None
     log: str | None = None
     tunnel: str | None = None
+    jobs: tuple[str, ...] = ()
 
     @property
     def pending(self) -> int:
@@ -64,6 +66,7 @@ class Status:
             parts.append(f"{self.notes} notes")
         if self.standing == "running" and self.dashboard:
             parts.append(f"dashboard {self.dashboard}")
+        parts += self.jobs
         if self.standing == "starting":
             parts.append(f"its driver: {self.driver}")
         if self.stopping and self.standing in {"running", "interrupted"}:
@@ -123,6 +126,7 @@ class Run:
             stopping=reason_to_stop(self.directory, last.get("t", 0.0)),
             log=str(printed) if printed.exists() else None,
             tunnel=_tunnel(last, submission) if standing == "running" else None,
+            jobs=waiting(self.directory) if running or begins else (),
         )
 
     def _standing(self, state: journal.State, total: int) -> Standing:

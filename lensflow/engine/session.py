@@ -28,6 +28,7 @@ from lensflow.engine.requests import heeding
 from lensflow.engine.stopwatch import Stopwatch
 from lensflow.engine.terms import Interrupt, Terms
 from lensflow.engine.watch import install
+from lensflow.engine.workjobs import remember
 from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Session:
     def _begin(self, recorder: Recorder, pending: list[Block], state: State) -> None:
         total = len(self.work.blocks)
         recorder.remember(self.directory)
+        remember(self.directory, self.client)
         recorder.session(self.client, pending=len(pending), total=total, key=self.work.identity.key)
         recorder.broadcast.begin(
             name=self.work.graph.name if self.work.graph else "dataset",

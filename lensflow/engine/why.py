@@ -14,13 +14,13 @@ from lensflow.engine.afar import (
     driver_on_its_way,
     end_of_driver,
     last_words,
-    lost_jobs,
     reason_to_stop,
 )
 from lensflow.engine.lock import holder_of
 from lensflow.engine.params import nearest
 from lensflow.engine.progress import size
 from lensflow.engine.report.story import CAUSES
+from lensflow.engine.workjobs import lost
 from lensflow.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class _Facts:
         if holder:
             why = reason_to_stop(self.directory, last.get("t", 0.0))
             stopping = f"; it is to stop: {why}" if why else ""
-            yield Explanation("", f"The run is going on: {_process(holder)}{stopping}.{lost_jobs(last)}")
+            yield Explanation("", f"The run is going on: {_process(holder)}{stopping}.{lost(self.directory)}")
         elif waiting := driver_on_its_way(self.directory):
             yield Explanation("", waiting, last_words(self.directory, WORDS))
         elif not last:
@@ -197,7 +197,7 @@ class _Facts:
         return Explanation(block, f"{text} {self._again()}", (), self._resume())
 
     def _died(self, last: Mapping[str, Any], pending: int) -> str:
-        slurm = f"{end_of_driver(self.directory)}{lost_jobs(last)}"
+        slurm = f"{end_of_driver(self.directory)}{lost(self.directory)}"
         return (
             f"The driver ({_process(last)}, begun {_when(last.get('t'))}) ended without a word: killed, or its machine"
             f" went down.{slurm} {pending} of {self.described['blocks']} blocks are to do,"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 from typing import TYPE_CHECKING
+from unittest.mock import MagicMock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lensflow.engine import accounting, batch, jobs, submit, tunnel
-from lensflow.engine.afar import lost_jobs
+from lensflow.engine import accounting, batch, jobs, submit, tunnel, workjobs
+from lensflow.engine.cancel import cancel
 from lensflow.engine.journal import Log
+from lensflow.engine.rundir import RunDirectory
 from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
@@ -143,20 +147,65 @@ def test_accounting_is_read() -> None:
     assert accounting.parsed("no|such\n\nslurm_persist_conn_open: failed\n") == {}
 
 
-def test_jobs_of_workers_that_ended_early_are_told(slurm: Path, tmp_path: Path) -> None:
-    with Log(tmp_path / "jobs.jsonl") as log:
-        for job, reason in (
-            ("77", "TIMEOUT"),
-            ("80", "NODE_FAIL"),
-            ("81", "NODE_FAIL"),
-            ("82", "the cluster is closed"),
-        ):
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    """A run whose workers were jobs: some have ended, two are left."""
+    ends = {"77": "TIMEOUT", "80": "NODE_FAIL", "81": "NODE_FAIL", "82": "the cluster is closed"}
+    folder = tmp_path / "lensflow-cluster-a"
+    folder.mkdir()
+    (folder / "cluster.json").write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+    with Log(folder / "jobs.jsonl") as log:
+        for job in [*ends, "83", "84_1"]:
             log.append("submitted", job=job)
+        for job, reason in ends.items():
             log.append("gone", job=job, reason=reason)
+    found = RunDirectory.of(tmp_path / "o.zarr")
+    client = MagicMock(get_metadata=lambda *_, **__: {"folder": str(folder)})
+    workjobs.remember(found, client)  # there is no run directory yet
+    found.path.mkdir()
+    assert workjobs.clusters(found) == []
+    for _ in range(2):
+        workjobs.remember(found, client)
+    assert workjobs.clusters(found) == [workjobs.Cluster(folder, own=True)]
+    return found
+
+
+def test_jobs_of_workers_that_ended_early_are_told(slurm: Path, directory: RunDirectory) -> None:
     command(slurm, "sacct", f"cat <<END\n{SACCT}END")
-    told = lost_jobs({"cluster": {"folder": str(tmp_path)}})
     first = " SLURM says of job 77 on n1: TIMEOUT, peak memory 1.5 GiB."
-    assert told == f"{first} 2 jobs of its workers ended: NODE_FAIL."
+    assert workjobs.lost(directory) == f"{first} 2 jobs of its workers ended: NODE_FAIL."
     command(slurm, "sacct", "exit 1")
-    assert "SLURM says" not in lost_jobs({"cluster": {"folder": str(tmp_path)}})
-    assert lost_jobs({}) == lost_jobs({"cluster": None}) == ""
+    assert "SLURM says" not in workjobs.lost(directory)
+
+
+def test_jobs_that_wait_are_told_with_slurms_reason(slurm: Path, directory: RunDirectory) -> None:
+    command(slurm, "squeue", 'echo "83|RUNNING|None|1:00:00|n1"; echo "84_1|PENDING|QOSMaxCpuPerUserLimit|1:00:00|"')
+    assert workjobs.waiting(directory) == ("1 job pending (QOSMaxCpuPerUserLimit)", "1 job running")
+    command(slurm, "squeue", "exit 1")
+    assert workjobs.waiting(directory) == ("SLURM does not answer; 2 jobs by the record",)
+
+
+def test_jobs_that_a_dead_driver_left_are_cancelled(slurm: Path, directory: RunDirectory, tmp_path: Path) -> None:
+    command(slurm, "squeue", 'echo "83|RUNNING|None|1:00:00|n1"; echo "84_1|CANCELLED|None|1:00:00|"')
+    command(slurm, "scancel", f'echo "$@" > {tmp_path}/cancelled')
+    assert "what it had left in SLURM is cancelled: 83." in cancel(directory)
+    assert (tmp_path / "cancelled").read_text() == "83\n"
+
+
+def test_jobs_of_a_cluster_that_was_only_joined_are_let_be(
+    slurm: Path, directory: RunDirectory, tmp_path: Path
+) -> None:
+    command(slurm, "scancel", f"touch {tmp_path}/cancelled")
+    kept = directory.path / "clusters.jsonl"
+    kept.write_text(kept.read_text().replace('"own": true', '"own": false'))
+    assert workjobs.cancel_left(directory) == []
+    assert not (tmp_path / "cancelled").exists()
+
+
+def test_a_run_without_jobs_asks_nobody(tmp_path: Path, slurm: Path) -> None:
+    for name in ("squeue", "sacct", "scancel"):
+        command(slurm, name, f"touch {tmp_path}/asked")
+    directory = RunDirectory.of(tmp_path / "p.zarr")
+    directory.path.mkdir()
+    assert (workjobs.lost(directory), workjobs.waiting(directory), workjobs.cancel_left(directory)) == ("", (), [])
+    assert not (tmp_path / "asked").exists()
