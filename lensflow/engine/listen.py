@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import journal as journals
 from lensflow.engine.cluster import slots, worker_memory
+from lensflow.engine.dashboard import link
 from lensflow.errors import BlockFailed
 from lensflow.events import plain
 
@@ -86,7 +87,7 @@ class Recorder:
             workers=len(client.nthreads()),
             threads=slots(client),
             memory_limit=worker_memory(client),
-            dashboard=client.dashboard_link,
+            dashboard=link(client),
             pending=pending,
             total=total,
             key=key,

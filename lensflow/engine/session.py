@@ -17,6 +17,7 @@ from lensflow.engine.broadcast import Broadcast
 from lensflow.engine.catalog import notes_of
 from lensflow.engine.chain import follow, withdraw
 from lensflow.engine.cluster import slots, worker_memory
+from lensflow.engine.dashboard import link
 from lensflow.engine.drive import Drive
 from lensflow.engine.journal import Log, State
 from lensflow.engine.listen import Recorder
@@ -108,7 +109,7 @@ class Session:
             done=list(state.done),
             quarantined=list(state.quarantined.keys() - {block.id for block in pending}),
             threads=slots(self.client),
-            dashboard=self.client.dashboard_link,
+            dashboard=link(self.client),
         )
 
     def _blocks(self, graph: TaskGraph, pending: list[Block], recorder: Recorder, words: Words) -> Outcome:
