@@ -80,9 +80,10 @@ def test_the_address_is_beside_dasks_own(client: Client) -> None:
 
 def test_a_dashboard_for_its_own_host_only_is_named_as_it_is_reached(client: Client) -> None:
     port = str(client.dashboard_link).partition("127.0.0.1:")[2].partition("/")[0]
-    elsewhere = {f"http://127.0.0.2:{port}/status": f"http://127.0.0.1:{port}/status"}
+    told: dict[str | None, str | None] = {f"http://127.0.0.2:{port}/status": f"http://127.0.0.1:{port}/status"}
     unchanged = (None, client.dashboard_link, "/proxy/8787/status", "https://hub.org/proxy/8787/status")
-    for said, true in {**elsewhere, **{one: one for one in unchanged}}.items():
+    told |= {one: one for one in unchanged}
+    for said, true in told.items():
         assert link(cast("Client", SimpleNamespace(dashboard_link=said))) == true
 
 
