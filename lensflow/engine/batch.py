@@ -16,15 +16,8 @@ if TYPE_CHECKING:
 LIMIT = 20.0  # s for a command of SLURM; a busy controller takes some
 GONE = ("Invalid job id",)  # what squeue says of a job that ended a while ago
 OVER = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "TIMEOUT",
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "COMPLETING", "DEADLINE", "FAILED"),
+    *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
 }
 KEPT = {"SLURM_CONF", "SLURM_CLUSTERS"}
 FORMAT = "%i|%T|%r|%L|%N"
@@ -57,7 +50,7 @@ class Queued:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended."""
+        """Whether it has ended, or is just ending."""
         return not self.state or self.state in OVER
 
     def __str__(self) -> str:

@@ -192,6 +192,8 @@ class Run:
             ("quarantined", str(status.quarantined)),
             ("notes", str(status.notes)),
             ("time", duration(status.seconds)),
+            *([("dashboard", status.dashboard)] if status.standing == "running" and status.dashboard else []),
+            *([("log", status.log)] if status.log else []),
         ]
         body = "".join(f"<tr><th style='text-align:left'>{a}</th><td>{escape(b)}</td></tr>" for a, b in rows)
         bar = f"<progress value='{status.done + status.quarantined}' max='{max(status.total, 1)}'></progress>"

@@ -17,7 +17,7 @@ import xarray as xr
 import lensflow as lf
 from lensflow.cli import main
 from lensflow.engine import cancel
-from lensflow.engine.detach import in_background, prepare, wait_for
+from lensflow.engine.detach import prepare
 from lensflow.engine.lock import Lock
 from lensflow.engine.requests import ask_to_stop
 from lensflow.engine.rundir import RunDirectory
@@ -110,7 +110,7 @@ def test_a_driver_outlives_the_terminal(out: Path, client: Client, capsys: pytes
     assert "a.zarr: done, 12 of 12" in capsys.readouterr().out
 
 
-def test_a_killed_driver_is_told_and_resumed(out: Path, client: Client) -> None:
+def test_a_killed_driver_is_told_and_resumed(out: Path, client: Client, capsys: pytest.CaptureFixture[str]) -> None:
     hold(out)
     run = submitted(out, client)
     driver(run).kill()
@@ -119,8 +119,10 @@ def test_a_killed_driver_is_told_and_resumed(out: Path, client: Client) -> None:
     assert f"`lensflow resume {out}` goes on" in str(run.status)
     assert "ended without a word" in explain(run.directory)[0].paragraph
     assert "no driver is at work" in run.cancel()
-    again = in_background(run.directory, ["resume", str(out)])
-    assert wait_for(run.directory, again, WAIT).what == "at work"
+    assert main(["resume", str(out), "--detach", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["driver"] == f"process {driver(run).pid} on {os.uname().nodename}"
+    assert told["dashboard"].endswith("/lensflow")
     assert "has ended" in run.cancel(now=True)  # not when the blocks that are held are done
     assert standing(run) == "interrupted"
     let_go(out)
@@ -171,14 +173,11 @@ def test_one_driver_at_a_time_and_it_is_cancelled_before_it_begins(out: Path, cl
     assert standing(run) == "failed"
 
 
-def test_a_driver_that_fails_before_it_begins_leaves_its_words(out: Path) -> None:
+def test_a_driver_that_fails_before_it_begins_leaves_its_words(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (profile := out.with_name("odd.yaml")).write_text("lensflow: {cluster: {class: nowhere.Cluster}}")
-    run = lf.submit(lazy(out), out, cluster=str(profile))
-    sent = Submission.read(run.directory)
-    assert sent is not None
-    begun = wait_for(run.directory, sent, WAIT)
-    assert (begun.what, begun.code) == ("ended", 1)
-    assert "cannot be imported" in begun.said
+    assert main(["submit", str(GRAPH), "--out", str(out), "--cluster", str(profile), "--detach"]) == 1
+    assert "cannot be imported" in capsys.readouterr().out
+    run = lf.open_run(out)
     assert standing(run) == "failed"
     assert "driver.out" in str(run.status)
     explained = explain(run.directory)[0]
