@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dask.utils import parse_bytes
+
 from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ OVER = {
 }
 KEPT = {"SLURM_CONF", "SLURM_CLUSTERS"}
 FORMAT = "%i|%T|%r|%L|%N"
-DRIVER: dict[str, Any] = {"walltime": "1-00:00:00", "memory": "4G", "cores": 1}  # where the profile is silent
+DRIVER: dict[str, Any] = {"walltime": "1-00:00:00", "memory": "4GiB", "cores": 1}  # where the profile is silent
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _call(*words: str) -> subprocess.CompletedProcess[str]:
         raise LensflowError(f"{words[0]}: {reason}; do this on a host that has SLURM") from error
 
 
-def options(section: Mapping[str, Any], cluster: Mapping[str, Any]) -> list[str]:
+def options(section: Mapping[str, Any], cluster: Mapping[str, Any], *, whole: bool = False) -> list[str]:
     """Return the options of ``sbatch`` for a driver.
 
     Parameters
@@ -142,13 +144,18 @@ def options(section: Mapping[str, Any], cluster: Mapping[str, Any]) -> list[str]
         ``lensflow.driver`` of the profile: partition, account, walltime, memory, cores, directives.
     cluster
         Options of its cluster: the driver goes to the same partition and account where nothing else is said.
+    whole
+        Whether the workers are to be in the driver's own job, which then has the size of the cluster.
     """
-    wanted = {
-        "partition": cluster.get("queue") or cluster.get("partition"),
-        "account": cluster.get("account"),
-        **DRIVER,
-        **section,
-    }
-    spelled = {"partition": "--partition", "account": "--account", "walltime": "--time", "memory": "--mem"}
-    found = [f"{option}={wanted[key]}" for key, option in spelled.items() if wanted.get(key)]
-    return [*found, f"--cpus-per-task={wanted['cores']}", *map(str, wanted.get("directives") or ())]
+    size = {key: cluster[key] for key in ("walltime", "memory", "cores", "nodes") if key in cluster} if whole else {}
+    place = {"partition": cluster.get("queue"), "account": cluster.get("account")}
+    more = {"directives": cluster.get("job_extra_directives")} if whole else {}
+    wanted = {**DRIVER, **place, **size, **more, **section}
+    spelled = {"partition": "--partition", "account": "--account", "walltime": "--time", "nodes": "--nodes"}
+    return [
+        *(f"{option}={wanted[key]}" for key, option in spelled.items() if wanted.get(key)),
+        f"--mem={parse_bytes(str(wanted['memory'])) >> 20}M",
+        "--ntasks-per-node=1",
+        f"--cpus-per-task={wanted['cores']}",
+        *map(str, wanted.get("directives") or ()),
+    ]

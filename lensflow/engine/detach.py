@@ -16,6 +16,7 @@ import psutil
 import yaml
 
 from lensflow.engine.batch import send
+from lensflow.engine.cluster import profiles
 from lensflow.engine.jobs import ENGINE, PREFIX, words_of
 from lensflow.engine.lock import holder_of
 from lensflow.engine.submission import Submission, host, output, starting, user
@@ -44,8 +45,8 @@ def write_job(directory: RunDirectory, job: Job) -> Path:
         if value is not None:
             words[one.name] = value
     words["out"] = str(directory.out)
-    if (profile := Path(job.settings.cluster)).is_file():
-        words["cluster"] = str(profile.absolute())
+    if (place := Path(job.settings.cluster)).exists() and job.settings.cluster not in profiles():
+        words["cluster"] = str(place.absolute())
     path = directory.path / "job.yaml"
     path.write_text(yaml.safe_dump(words, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path

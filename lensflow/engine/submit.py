@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import batch, jobs
 from lensflow.engine.claim import check
-from lensflow.engine.cluster import profile
+from lensflow.engine.cluster import profile, profiles
 from lensflow.engine.detach import in_background, in_slurm, prepare, variables, write_job
 from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
@@ -15,7 +16,6 @@ from lensflow.errors import BadOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import xarray as xr
 
@@ -119,15 +119,22 @@ def send(
 
 def for_slurm(settings: jobs.Settings) -> tuple[list[str], list[str]] | None:
     """Return the options of ``sbatch`` and the first lines of a driver's job, None where it is no job of SLURM."""
-    if "://" in settings.cluster:
+    if joined(settings.cluster):
         return None
     section = profile(settings.cluster)["lensflow"]
-    if "driver" not in section and "slurm" not in section["cluster"]["class"].lower():
+    kind = section["cluster"]["class"].lower()
+    if "driver" not in section and "slurm" not in kind:
         return None
     driver = section.get("driver") or {}
     cluster = {**(section["cluster"].get("options") or {}), **settings.cluster_options}
     prologue = driver.get("prologue", cluster.get("job_script_prologue")) or ()
-    return batch.options(driver, cluster), [str(one) for one in prologue]
+    return batch.options(driver, cluster, whole="pilot" in kind), [str(one) for one in prologue]
+
+
+def joined(name: str) -> bool:
+    """Whether a cluster that somebody else has started is meant: its address, its scheduler file or its folder."""
+    path = Path(name)
+    return "://" in name or path.suffix == ".json" or (path.is_dir() and name not in profiles())
 
 
 def _refuse_chain(settings: jobs.Settings) -> None:

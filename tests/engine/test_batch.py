@@ -101,14 +101,26 @@ def test_where_a_driver_goes_is_said_by_the_profile(tmp_path: Path) -> None:
     )
     options, prologue = submit.for_slurm(settings) or ([], [])
     assert prologue == ["module load python"]
-    assert {"--partition=long", "--account=sky", "--time=1-00:00:00", "--mem=4G", "--cpus-per-task=1"} == set(options)
+    place = {"--partition=long", "--account=sky"}
+    assert {*place, "--time=1-00:00:00", "--mem=4096M", "--ntasks-per-node=1", "--cpus-per-task=1"} == set(options)
     profile.write_text(
         "lensflow: {cluster: {class: distributed.LocalCluster},"
-        " driver: {partition: short, walltime: 2, cores: 3, directives: [--qos=x]}}"
+        " driver: {partition: short, walltime: 2, cores: 3, memory: 512MiB, directives: [--qos=x]}}"
     )
     options, prologue = submit.for_slurm(settings) or ([], [])
-    assert {"--partition=short", "--time=2", "--cpus-per-task=3", "--qos=x"} < set(options)
+    assert {"--partition=short", "--time=2", "--cpus-per-task=3", "--mem=512M", "--qos=x"} < set(options)
     assert prologue == []
+
+
+def test_a_driver_whose_workers_are_in_its_job_gets_one_of_their_size(tmp_path: Path) -> None:
+    profile = tmp_path / "site.yaml"
+    profile.write_text(
+        "lensflow: {cluster: {class: some.SlurmPilot, options: {nodes: 3, cores: 8, memory: 16GiB,"
+        " walltime: '04:00:00', job_extra_directives: [--qos=x]}}}"
+    )
+    chosen = jobs.settings(cluster=str(profile), cluster_option=("nodes=5",))
+    expected = ["--time=04:00:00", "--nodes=5", "--mem=16384M", "--ntasks-per-node=1", "--cpus-per-task=8", "--qos=x"]
+    assert submit.for_slurm(chosen) == (expected, [])
 
 
 @pytest.mark.parametrize(
