@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lensflow.engine import batch
 from lensflow.engine.lock import holder_of
 from lensflow.engine.requests import answered, ask_to_stop
-from lensflow.engine.submission import Submission, host
+from lensflow.engine.submission import Submission, host, starting
 from lensflow.engine.workjobs import cancel_left
 
 if TYPE_CHECKING:
@@ -38,18 +38,21 @@ def cancel(directory: RunDirectory, *, now: bool = False) -> str:
     holder, submission = holder_of(directory.lock), Submission.read(directory)
     if holder:
         said = _stop(directory, holder, submission, now=now)
-        waiting = _waiting(submission)  # a successor, sent off already
-    elif submission and submission.may_be_starting():
+    elif submission and starting(directory):
         return _before_it_begins(directory, submission, now=now)
     else:
-        said, waiting = "no driver is at work on this run", None
-        if left := cancel_left(directory):
-            more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-            said += f"; what it had left in SLURM is cancelled: {', '.join(left[:SHOWN])}{more}"
-    if waiting:
+        said = f"no driver is at work on this run{_leftovers(directory)}"
+    if waiting := _waiting(submission):
         batch.end([waiting])
         said += f"; SLURM job {waiting}, which was to go on with it, is cancelled"
     return f"{said}."
+
+
+def _leftovers(directory: RunDirectory) -> str:
+    """Cancel what a dead driver has left in SLURM, and say so."""
+    left = cancel_left(directory)
+    more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+    return f"; what it had left in SLURM is cancelled: {', '.join(left[:SHOWN])}{more}" if left else ""
 
 
 def _stop(directory: RunDirectory, holder: dict[str, Any], submission: Submission | None, *, now: bool) -> str:
@@ -69,11 +72,17 @@ def _stop(directory: RunDirectory, holder: dict[str, Any], submission: Submissio
         return f"the driver ({name}) has ended"
     if holder["host"] == host():
         _kill(int(holder["pid"]), submission)
-        return f"the driver ({name}) did not answer and was ended by force"
-    if submission and submission.job and (found := batch.look(submission.job)) and not found.over:
-        batch.end([submission.job])
-        return f"the driver ({name}) did not answer; its SLURM job {submission.job} is cancelled"
+        return f"the driver ({name}) did not answer and was ended by force{_leftovers(directory)}"
+    if jobs := _running(submission):
+        batch.end(jobs)
+        return f"the driver ({name}) did not answer; its SLURM job {jobs[0]} is cancelled{_leftovers(directory)}"
     return f"the driver ({name}) does not answer: end process {holder['pid']} on {holder['host']}"
+
+
+def _running(submission: Submission | None) -> list[str]:
+    """Return the SLURM jobs in which a driver that was sent off, or the one it follows, is running."""
+    known = [one for one in (submission.job, submission.after) if one] if submission else []
+    return [job for job in known if (found := batch.look(job)) and not found.over and found.state != "PENDING"]
 
 
 def _before_it_begins(directory: RunDirectory, submission: Submission, *, now: bool) -> str:

@@ -16,6 +16,9 @@ from lensflow.engine import accounting, batch, jobs, submit, tunnel, workjobs
 from lensflow.engine.cancel import cancel
 from lensflow.engine.journal import Log
 from lensflow.engine.rundir import RunDirectory
+from lensflow.engine.runs import open_run
+from lensflow.engine.submission import Submission
+from lensflow.engine.why import explain
 from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
@@ -221,3 +224,41 @@ def test_a_run_without_jobs_asks_nobody(tmp_path: Path, slurm: Path) -> None:
     directory.path.mkdir()
     assert (workjobs.lost(directory), workjobs.waiting(directory), workjobs.cancel_left(directory)) == ("", (), [])
     assert not (tmp_path / "asked").exists()
+
+
+def test_a_driver_on_a_node_that_does_not_answer_is_ended_by_slurm(
+    slurm: Path, directory: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lensflow.engine.cancel.ANSWER", 0.1)
+    monkeypatch.setattr("lensflow.engine.cancel.LEAVE", 0.1)
+    holder = {"token": "x", "host": "n7", "pid": 5, "started": 1.0, "since": "today"}
+    directory.lock.write_text(json.dumps(holder))
+    assert cancel(directory, now=True) == "the driver (process 5 on n7) does not answer: end process 5 on n7."
+    sent = Submission("a", "slurm", 1.0, "ann", "gate", "gate", (), 0, 0, job="12", after="11")
+    sent.write(directory)
+    command(
+        slurm,
+        "squeue",
+        'case "$*" in *83*) echo "83|RUNNING|None|1:00:00|n1";; *11*) echo "11|RUNNING|None|1:00:00|n7";;',
+        '*12*) echo "12|PENDING|Dependency|1:00:00|";; esac',
+    )
+    command(slurm, "scancel", f'echo "$@" >> {tmp_path}/cancelled')
+    said = cancel(directory, now=True)
+    assert "its SLURM job 11 is cancelled; what it had left in SLURM is cancelled: 83" in said
+    assert "SLURM job 12, which was to go on with it, is cancelled" in said
+    assert (tmp_path / "cancelled").read_text().split() == ["11", "83", "12"]
+
+
+def test_a_driver_that_waits_in_the_queue_is_cancelled_there(slurm: Path, tmp_path: Path) -> None:
+    directory = RunDirectory.of(tmp_path / "p.zarr")
+    directory.path.mkdir()
+    Submission("a", "slurm", 1.0, "ann", "gate", "gate", (), 0, 0, job="12").write(directory)
+    command(slurm, "squeue", 'echo "12|PENDING|Priority|1:00:00|"')
+    command(slurm, "scancel", f'echo "$@" > {tmp_path}/cancelled')
+    status = open_run(directory.out).status
+    assert (status.standing, status.driver) == ("starting", "SLURM job 12, pending (Priority)")
+    assert cancel(directory) == "the driver (SLURM job 12) had not begun and is cancelled."
+    assert (tmp_path / "cancelled").read_text() == "12\n"
+    command(slurm, "squeue", 'echo "12|CANCELLED|None|1:00:00|"')
+    assert open_run(directory.out).status.standing == "failed"
+    assert "SLURM says of job 12: CANCELLED" in explain(directory)[0].paragraph
