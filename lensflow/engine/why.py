@@ -20,7 +20,7 @@ from lensflow.engine.lock import holder_of
 from lensflow.engine.params import nearest
 from lensflow.engine.progress import size
 from lensflow.engine.report.story import CAUSES
-from lensflow.engine.workjobs import lost
+from lensflow.engine.workjobs import accounts, lost
 from lensflow.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ class _Facts:
         total = self.described["blocks"]
         pending = total - len(self.state.done) - len(self.state.quarantined) - len(self.state.damaged)
         holder, last = holder_of(self.directory.lock), self.state.sessions[-1] if self.state.sessions else {}
+        why = reason_to_stop(self.directory, last.get("t", 0.0))
         if holder:
-            why = reason_to_stop(self.directory, last.get("t", 0.0))
             stopping = f"; it is to stop: {why}" if why else ""
             yield Explanation("", f"The run is going on: {_process(holder)}{stopping}.{lost(self.directory)}")
         elif waiting := driver_on_its_way(self.directory):
@@ -130,7 +130,6 @@ class _Facts:
             text = f"The run stopped {_when(last.get('ended'))} with {pending} of {total} blocks to do: {_dot(said)}"
             yield Explanation("", f"{text} {self._again()}", last_words(self.directory, WORDS), self._resume())
         elif pending:
-            why = reason_to_stop(self.directory, last.get("t", 0.0))
             text = f"The run was interrupted {_when(last.get('ended'))} with {pending} of {total} blocks to do"
             text += f": {why}." if why else "."
             yield Explanation("", f"{text} {self._again()}", (), self._resume())
@@ -151,9 +150,9 @@ class _Facts:
         if block in self.state.done:
             return self._done(block, self.state.done[block])
         self._check(block)
-        tried = _tried(self.retries[block])
-        text = f"Block {block} is not written yet{f': {tried}' if tried else ''}. {self._again()}"
-        return Explanation(block, text, _words(self.retries[block][-1:]), self._resume())
+        failed = self.retries[block]
+        text = f"Block {block} is not written yet{f': {_tried(failed)}' if failed else ''}.{accounts(failed)}"
+        return Explanation(block, f"{text} {self._again()}", _words(failed[-1:]), self._resume())
 
     def _check(self, block: str) -> None:
         label, _, index = block.removesuffix("]").rpartition("[")
@@ -174,7 +173,7 @@ class _Facts:
         text = f"Block {block} is written, {_when(entry.get('t'))} by {_process(entry)}"
         if failed:
             text += f", at attempt {attempts}; before: {_tried(failed)}"
-        return Explanation(block, f"{text}.", _words(failed[-1:]))
+        return Explanation(block, f"{text}.{accounts(failed)}", _words(failed[-1:]))
 
     def _quarantined(self, block: str, entry: Mapping[str, Any]) -> Explanation:
         cause = str(entry.get("cause") or "raised")
@@ -182,9 +181,10 @@ class _Facts:
         before = _tried((entry.get("tried") or self.retries[block])[: -1 if entry.get("tried") else None])
         message = _message(entry)
         place = ", ".join(str(entry[name]) for name in ("exception", "where") if entry.get(name))
+        slurm = accounts(entry)
         parts = [
             f"Block {block} was given up {_when(entry.get('t'))} because it {CAUSES.get(cause, 'failed')}: {message}",
-            f" ({place}). " if place else ". ",
+            f" ({place}).{slurm} " if place else f".{slurm} ",
             _memory(entry.get("memory")) if cause in {"killed", "memory"} else "",
             f"Before, it was tried {before}. " if before else "",
             "It holds fill values. ",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections import Counter
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 METADATA = "lensflow-cluster"  # what a scheduler knows of the jobs that its workers are
 GONE = "gone"  # in a cluster's record: the job is over
+NAMED = re.compile(r"worker's job (\d+(?:_\d+)?)")  # as a failure names the job of a worker that died
 ORDERLY = ("COMPLETED", "the cluster is closed")  # ends that need no explanation
 
 
@@ -107,6 +109,12 @@ def cancel_left(directory: RunDirectory) -> list[str]:
     left = [job for job in jobs if listed is None or not listed[job].over]
     batch.end(left)
     return left
+
+
+def accounts(*told: object) -> str:
+    """Return sentences of what SLURM's accounting knows of the workers' jobs that are named in what was told."""
+    jobs = NAMED.findall(json.dumps(told, default=str))
+    return "".join(f" {one}." for one in ended(jobs).values())
 
 
 def lost(directory: RunDirectory) -> str:

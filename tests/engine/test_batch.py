@@ -193,6 +193,20 @@ def test_jobs_of_workers_that_ended_early_are_told(slurm: Path, directory: RunDi
     assert "SLURM says" not in workjobs.lost(directory)
 
 
+def test_a_failure_that_names_its_workers_job_is_joined_with_accounting(slurm: Path) -> None:
+    command(slurm, "sacct", f"cat <<END\n{SACCT}END")
+    tried = {
+        "message": "lost on its way: its worker's job 77 ended (TIMEOUT)",
+        "words": ["its worker's job 78_1 ended"],
+    }
+    told = workjobs.accounts([tried], {"message": "process 79 died"})
+    assert told.startswith(
+        " SLURM says of job 77 on n1: TIMEOUT, peak memory 1.5 GiB. SLURM says of job 78_1 on n2: OUT_"
+    )
+    assert "79" not in told
+    assert workjobs.accounts({"message": "no job"}) == ""
+
+
 def test_jobs_that_wait_are_told_with_slurms_reason(slurm: Path, directory: RunDirectory) -> None:
     command(slurm, "squeue", 'echo "83|RUNNING|None|1:00:00|n1"; echo "84_1|PENDING|QOSMaxCpuPerUserLimit|1:00:00|"')
     assert workjobs.waiting(directory) == ("1 job pending (QOSMaxCpuPerUserLimit)", "1 job running")
