@@ -13,7 +13,6 @@ from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 LIMIT = 20.0  # s for a command of SLURM; a busy controller takes some
 GONE = ("Invalid job id",)  # what squeue says of a job that ended a while ago
@@ -22,7 +21,7 @@ OVER = {
     *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
 }
 KEPT = {"SLURM_CONF", "SLURM_CLUSTERS"}
-FORMAT = "%i|%T|%r|%L|%N"
+FORMAT = "%i|%T|%L|%N|%r"
 DRIVER: dict[str, Any] = {"walltime": "1-00:00:00", "memory": "4GiB", "cores": 1}  # where the profile is silent
 
 
@@ -76,7 +75,7 @@ def look_all(jobs: Sequence[str]) -> dict[str, Queued] | None:
         return None
     if done.returncode != 0:
         return found if any(one in done.stderr for one in GONE) else None
-    for number, state, reason, left, node in (line.split("|", 4) for line in done.stdout.splitlines()):
+    for number, state, left, node, reason in (line.split("|", 4) for line in done.stdout.splitlines()):
         if number in found:
             found[number] = Queued(number, state, reason if reason != "None" else "", seconds(left), node)
     return found
@@ -94,7 +93,7 @@ def seconds(text: str) -> float | None:
     return float(86400 * int(days or 0) + total)
 
 
-def send(script: Path, words: Sequence[str]) -> str:
+def send(script: str, words: Sequence[str]) -> str:
     """Submit a job script with options of ``sbatch`` and return the job's number.
 
     Raises
@@ -102,10 +101,10 @@ def send(script: Path, words: Sequence[str]) -> str:
     LensflowError
         If SLURM does not take it; its own sentence is passed on.
     """
-    done = _call("sbatch", "--parsable", *words, str(script))
+    done = _call("sbatch", "--parsable", *words, stdin=script)
     if done.returncode != 0:
         said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise LensflowError(f"{script}: SLURM did not take this job ({said}); see lensflow.driver in the profile")
+        raise LensflowError(f"SLURM did not take the driver's job ({said}); see lensflow.driver in the profile")
     return done.stdout.strip().partition(";")[0]
 
 
@@ -123,12 +122,12 @@ def end(jobs: Sequence[str]) -> None:
             raise LensflowError(f"scancel {' '.join(jobs)}: {' '.join(done.stderr.split())}; try again")
 
 
-def _call(*words: str) -> subprocess.CompletedProcess[str]:
+def _call(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     # what SLURM has set for a job would be taken for options of the jobs that this one sends off
     outside = {key: one for key, one in os.environ.items() if not key.startswith("SLURM_") or key in KEPT}
     try:
         return subprocess.run(  # noqa: S603 - commands of SLURM, found as the user would find them
-            words, capture_output=True, text=True, check=False, timeout=LIMIT, env=outside
+            words, input=stdin, capture_output=True, text=True, check=False, timeout=LIMIT, env=outside
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = error.strerror if isinstance(error, OSError) else f"no answer within {LIMIT:.0f} s"

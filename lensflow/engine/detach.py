@@ -147,10 +147,10 @@ def in_slurm(
     with log.open("ab") as file:
         file.write(_heading(words).encode())
         offset = file.tell()
-    script = directory.path / "driver.sh"
     exports = [f"export {key}={value}" for key, value in PROMPT.items()]
     lines = ["#!/bin/sh", *prologue, *exports, f"exec {shlex.join([*PROGRAM, *words])}"]
-    script.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    script = "\n".join(lines) + "\n"
+    (directory.path / "driver.sh").write_text(script, encoding="utf-8")  # for who wants to see what was sent off
     place = [f"--chdir={Path.cwd()}", f"--output={str(log).replace('%', '%%')}", "--open-mode=append"]
     named = [f"--job-name=lensflow-{directory.out.stem}", *([f"--dependency=afterany:{after}"] if after else [])]
     job = send(script, [*place, *named, *options])

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from unittest.mock import MagicMock
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lensflow.engine import accounting, batch, jobs, submit, tunnel, workjobs
 from lensflow.engine.cancel import cancel
@@ -19,7 +17,6 @@ from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import open_run
 from lensflow.engine.submission import Submission
 from lensflow.engine.why import explain
-from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,20 +37,8 @@ def command(folder: Path, name: str, *lines: str) -> None:
     path.chmod(0o755)
 
 
-@given(st.integers(0, 40), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
-def test_durations_are_read_as_slurm_writes_them(days: int, hours: int, minutes: int, seconds: int) -> None:
-    expected = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
-    assert batch.seconds(f"{days}-{hours:02d}:{minutes:02d}:{seconds:02d}") == expected
-    assert batch.seconds(f"{minutes}:{seconds:02d}") == 60 * minutes + seconds
-
-
-@pytest.mark.parametrize("text", ["UNLIMITED", "NOT_SET", "INVALID", "", "-", "1:x"])
-def test_no_limit_is_no_number(text: str) -> None:
-    assert batch.seconds(text) is None
-
-
 def test_a_job_is_looked_at(slurm: Path) -> None:
-    command(slurm, "squeue", 'echo "12|PENDING|Resources|1:00:00|"')
+    command(slurm, "squeue", 'echo "12|PENDING|1:00:00||Resources"')
     found = batch.look("12")
     assert found is not None
     assert (str(found), found.left, found.over) == ("pending (Resources)", 3600.0, False)
@@ -61,35 +46,6 @@ def test_a_job_is_looked_at(slurm: Path) -> None:
     gone = batch.look("12")
     assert gone is not None
     assert gone.over
-
-
-def test_no_answer_is_no_news(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command(slurm, "squeue", 'echo "Unable to contact slurm controller (connect failure)" >&2; exit 1')
-    assert batch.look("12") is None
-    command(slurm, "squeue", "exec sleep 60")
-    monkeypatch.setattr(batch, "LIMIT", 0.1)
-    assert batch.look("12") is None
-    monkeypatch.setenv("PATH", str(slurm / "nothing"))
-    assert batch.look("12") is None
-
-
-def test_what_slurm_refuses_is_passed_on(slurm: Path, tmp_path: Path) -> None:
-    command(slurm, "sbatch", 'echo "sbatch: error: invalid partition specified: nowhere" >&2; exit 1')
-    with pytest.raises(LensflowError, match=r"invalid partition specified: nowhere.*lensflow\.driver"):
-        batch.send(tmp_path / "driver.sh", ["--partition=nowhere"])
-
-
-def test_a_job_sends_off_others_as_if_from_outside(
-    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")
-    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
-    command(slurm, "sbatch", f'env > {tmp_path}/env; echo "$@" > {tmp_path}/words; echo "12;cluster"')
-    assert batch.send(tmp_path / "driver.sh", ["--mem=4G"]) == "12"
-    environment = (tmp_path / "env").read_text()
-    assert "SLURM_MEM_PER_NODE" not in environment
-    assert "SLURM_CONF=/etc/slurm.conf" in environment
-    assert (tmp_path / "words").read_text() == f"--parsable --mem=4G {tmp_path}/driver.sh\n"
 
 
 def test_where_a_driver_goes_is_said_by_the_profile(tmp_path: Path) -> None:
@@ -208,14 +164,14 @@ def test_a_failure_that_names_its_workers_job_is_joined_with_accounting(slurm: P
 
 
 def test_jobs_that_wait_are_told_with_slurms_reason(slurm: Path, directory: RunDirectory) -> None:
-    command(slurm, "squeue", 'echo "83|RUNNING|None|1:00:00|n1"; echo "84_1|PENDING|QOSMaxCpuPerUserLimit|1:00:00|"')
+    command(slurm, "squeue", 'echo "83|RUNNING|1:00:00|n1|None"; echo "84_1|PENDING|1:00:00||QOSMaxCpuPerUserLimit"')
     assert workjobs.waiting(directory) == ("1 job pending (QOSMaxCpuPerUserLimit)", "1 job running")
     command(slurm, "squeue", "exit 1")
     assert workjobs.waiting(directory) == ("SLURM does not answer; 2 jobs by the record",)
 
 
 def test_jobs_that_a_dead_driver_left_are_cancelled(slurm: Path, directory: RunDirectory, tmp_path: Path) -> None:
-    command(slurm, "squeue", 'echo "83|RUNNING|None|1:00:00|n1"; echo "84_1|CANCELLED|None|1:00:00|"')
+    command(slurm, "squeue", 'echo "83|RUNNING|1:00:00|n1|None"; echo "84_1|CANCELLED|1:00:00||None"')
     command(slurm, "scancel", f'echo "$@" > {tmp_path}/cancelled')
     assert "what it had left in SLURM is cancelled: 83." in cancel(directory)
     assert (tmp_path / "cancelled").read_text() == "83\n"
@@ -253,8 +209,8 @@ def test_a_driver_on_a_node_that_does_not_answer_is_ended_by_slurm(
     command(
         slurm,
         "squeue",
-        'case "$*" in *83*) echo "83|RUNNING|None|1:00:00|n1";; *11*) echo "11|RUNNING|None|1:00:00|n7";;',
-        '*12*) echo "12|PENDING|Dependency|1:00:00|";; esac',
+        'case "$*" in *83*) echo "83|RUNNING|1:00:00|n1|None";; *11*) echo "11|RUNNING|1:00:00|n7|None";;',
+        '*12*) echo "12|PENDING|1:00:00||Dependency";; esac',
     )
     command(slurm, "scancel", f'echo "$@" >> {tmp_path}/cancelled')
     said = cancel(directory, now=True)
@@ -267,12 +223,12 @@ def test_a_driver_that_waits_in_the_queue_is_cancelled_there(slurm: Path, tmp_pa
     directory = RunDirectory.of(tmp_path / "p.zarr")
     directory.path.mkdir()
     Submission("a", "slurm", 1.0, "ann", "gate", "gate", (), 0, 0, job="12").write(directory)
-    command(slurm, "squeue", 'echo "12|PENDING|Priority|1:00:00|"')
+    command(slurm, "squeue", 'echo "12|PENDING|1:00:00||Priority"')
     command(slurm, "scancel", f'echo "$@" > {tmp_path}/cancelled')
     status = open_run(directory.out).status
     assert (status.standing, status.driver) == ("starting", "SLURM job 12, pending (Priority)")
     assert cancel(directory) == "the driver (SLURM job 12) had not begun and is cancelled."
     assert (tmp_path / "cancelled").read_text() == "12\n"
-    command(slurm, "squeue", 'echo "12|CANCELLED|None|1:00:00|"')
+    command(slurm, "squeue", 'echo "12|CANCELLED|1:00:00||None"')
     assert open_run(directory.out).status.standing == "failed"
     assert "SLURM says of job 12: CANCELLED" in explain(directory)[0].paragraph

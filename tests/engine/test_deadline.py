@@ -146,8 +146,8 @@ def test_a_successor_is_told_to_resume_with_one_less_to_follow(
     calls: list[tuple[str, tuple[str, ...]]] = []
     cancelled: list[str] = []
 
-    def send(script: Path, words: list[str]) -> str:
-        calls.append((script.read_text(), tuple(words)))
+    def send(script: str, words: list[str]) -> str:
+        calls.append((script, tuple(words)))
         return "42"
 
     monkeypatch.setattr("lensflow.engine.detach.send", send)

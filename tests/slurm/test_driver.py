@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import xarray as xr
 import yaml
 
 import lensflow as lf
@@ -18,8 +19,6 @@ from lensflow.engine.why import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import xarray as xr
 
 GRAPH = Path(__file__).parents[1] / "engine" / "slow_graph.py"
 sandbox: Any = sys.modules.get("slurm_sandbox")  # loaded by the conftest.py of this folder
@@ -45,7 +44,8 @@ def where(site: Any, tmp_path: Path) -> Callable[..., str]:
 
 def lazy(log: Path, *, bands: int = 40, seconds: float = 0.1) -> xr.Dataset:
     log.mkdir(exist_ok=True)
-    made: xr.Dataset = lf.graph(GRAPH)(bands=bands, log=str(log), seconds=seconds)
+    made = lf.graph(GRAPH)(bands=bands, log=str(log), seconds=seconds)
+    assert isinstance(made, xr.Dataset)
     return made
 
 
@@ -56,13 +56,17 @@ def until(true: Callable[[], object], what: str, seconds: float = 150.0) -> None
         time.sleep(0.2)
 
 
+def standing(run: lf.Run) -> str:
+    return run.status.standing
+
+
 def over(run: lf.Run) -> bool:
     return run.status.standing not in {"starting", "running"} and starting(run.directory) is None
 
 
 def test_a_driver_in_a_job_is_watched_and_cancelled(where: Callable[..., str], tmp_path: Path) -> None:
     run = lf.submit(lazy(tmp_path / "log"), tmp_path / "a.zarr", cluster=where(), window=4)
-    assert run.status.standing == "starting"
+    assert standing(run) == "starting"
     assert "SLURM job" in run.status.driver
     until(lambda: run.status.done >= 3, "three blocks")
     status = run.status
@@ -71,7 +75,7 @@ def test_a_driver_in_a_job_is_watched_and_cancelled(where: Callable[..., str], t
     assert "127.0.0.1" in str(status.tunnel)
     assert "finishes the blocks in flight" in run.cancel()
     until(lambda: over(run) and not sandbox.queued(), "its end")
-    assert run.status.standing == "interrupted"
+    assert standing(run) == "interrupted"
     assert "cancelled by" in explain(run.directory)[0].paragraph
     assert not run.verify().damaged
 
@@ -85,7 +89,7 @@ def test_what_a_killed_driver_leaves_is_told_and_cancelled(where: Callable[..., 
     assert sent is not None
     sandbox.ask("scancel", "--signal=KILL", "--full", str(sent.job))
     until(lambda: over(run), "the news of its death", 180.0)
-    assert run.status.standing == "died"
+    assert standing(run) == "died"
     assert f"SLURM says of job {sent.job}" in explain(run.directory)[0].paragraph
     said = run.cancel()
     assert "what it had left in SLURM is cancelled" in said
@@ -96,7 +100,7 @@ def test_a_run_longer_than_its_drivers_job_goes_on_in_the_next(where: Callable[.
     words = {"cluster": where("00:01:00"), "chain": 4, "window": 4}
     run = lf.submit(lazy(tmp_path / "log", bands=40, seconds=0.4), tmp_path / "a.zarr", **words)
     until(lambda: over(run), "the end", 400.0)
-    assert run.status.standing == "done"
+    assert standing(run) == "done"
     assert run.verify().clean
     reasons = [one["reason"] for one in journal.read(run.directory.events) if one["event"] == "stop"]
     assert len(run.directory.state().sessions) >= 2
@@ -113,4 +117,4 @@ def test_a_driver_has_its_workers_in_its_own_job(site: Any, tmp_path: Path) -> N
     until(lambda: run.status.done >= 1 or over(run), "a block")
     assert len(sandbox.queued()) == 1
     until(lambda: over(run), "the end")
-    assert run.status.standing == "done"
+    assert standing(run) == "done"
