@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -63,8 +65,12 @@ def follow(directory: RunDirectory, chain: int, needed: Callable[[], float]) -> 
 
 
 def _left(job: str) -> float | None:
+    """Return the seconds left of a job: as squeue has it, for limits are changed, else as the job was told."""
     found = batch.look(job)
-    return found.left if found else None
+    if found and not found.over:
+        return found.left
+    told = os.environ.get("SLURM_JOB_END_TIME", "")
+    return int(told) - time.time() if told.isdigit() else None
 
 
 def _succeed(directory: RunDirectory, job: str, chain: int) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lensflow.engine.rundir import RunDirectory
     from lensflow.engine.terms import Interrupt
 
-POLL = 0.5  # s between two looks
+POLL = 1.0  # s between two looks
 
 
 class Record(Protocol):

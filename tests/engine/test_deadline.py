@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -138,6 +139,22 @@ def test_a_chain_needs_a_job_to_follow(directory: RunDirectory, monkeypatch: pyt
     monkeypatch.setenv("SLURM_JOB_ID", "42")
     with pytest.raises(BadOption):
         chain.check(directory, 2)
+
+
+def test_the_time_left_is_squeues_else_what_the_job_was_told(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: dict[str, batch.Queued | None] = {"41": batch.Queued("41", "RUNNING", left=77.0)}
+    monkeypatch.setattr(batch, "look", answers.get)
+    monkeypatch.setenv("SLURM_JOB_ID", "41")
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 1000))
+    deadline = chain.follow(directory, 0, float)
+    assert deadline is not None
+    assert deadline.left() == 77.0
+    answers.clear()
+    assert deadline.left() == pytest.approx(1000, abs=5)
+    monkeypatch.delenv("SLURM_JOB_END_TIME")
+    assert deadline.left() is None
 
 
 def test_a_successor_is_told_to_resume_with_one_less_to_follow(

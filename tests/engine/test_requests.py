@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensflow.engine.requests.POLL", 0.02)
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[RunDirectory]:
     """A run whose driver is this process."""
@@ -73,6 +78,6 @@ def test_what_others_were_asked_is_let_be(directory: RunDirectory) -> None:
         file.write('{"event": "stop"}\nnot JSON\n{"event": "other", "to": "x"}\n{"to": 3}\n')
     with heeding(directory, interrupt, lambda *_, **__: pytest.fail("recorded")):
         request = ask_to_stop(directory, "another", now=True)
-        time.sleep(0.6)  # one look at least
+        time.sleep(0.2)  # some looks
     assert interrupt.count == 0
     assert not answered(directory, request)
