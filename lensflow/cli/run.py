@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from lensflow.engine.plan import Plan
 
-CODES = {"done": 0, "quarantined": 4, "interrupted": 130}
+CODES = {"done": 0, "quarantined": 4, "interrupted": 130, "starting": 130}  # the last: another driver goes on with it
 
 
 def plan(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 - a flag

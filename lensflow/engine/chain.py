@@ -78,7 +78,8 @@ def _succeed(directory: RunDirectory, job: str, chain: int) -> str:
     own = _own(directory)
     if chain < 1 or own is None:
         return "resume the run when it has ended"
-    words = ["resume", str(directory.out), f"--chain={chain - 1}"]
+    told = [one for one in own.command[1:] if not one.startswith("--chain=")]
+    words = [*told, f"--chain={chain - 1}"]  # submitting again resumes; of two such words the last counts
     try:
         submission = in_slurm(directory, words, own.options, own.prologue, after=job)
     except LensflowError as error:

@@ -113,9 +113,12 @@ def test_who_was_asked_to_stop_gets_no_successor() -> None:
     assert (job.sent, job.interrupt.count) == (0, 2)
 
 
+COMMAND = ("lensflow", "resume", "a b.zarr", "--chain", "9", "--cluster=x", "--chain=2")
+
+
 def sent(directory: RunDirectory, job: str = "41") -> None:
     Submission(
-        "a", "slurm", 1.0, "ann", "n1", "login", ("lensflow",), 0, 0, job=job, options=("--time=1",), prologue=("echo",)
+        "a", "slurm", 1.0, "ann", "n1", "login", COMMAND, 0, 0, job=job, options=("--time=1",), prologue=("echo",)
     ).write(directory)
 
 
@@ -176,7 +179,7 @@ def test_a_successor_is_told_to_resume_with_one_less_to_follow(
     assert deadline.succeed() == "SLURM job 42 follows it"
     ((script, words),) = calls
     assert script.splitlines()[1] == "echo"
-    assert f"resume {directory.out} --chain=1" in script.splitlines()[-1]
+    assert script.splitlines()[-1].endswith("-m lensflow resume 'a b.zarr' --chain 9 --cluster=x --chain=1")
     assert {"--dependency=afterany:41", "--time=1"} <= set(words)
     follows = Submission.read(directory)
     assert follows is not None
