@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lensflow.cli import catalog, demo, doctor, init, run, runs, verbs
+from lensflow.cli import catalog, demo, doctor, init, remote, run, runs, verbs
 from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ app.command("show")(catalog.show)
 app.command("plan", context_settings=OPEN)(run.plan)
 app.command("submit", context_settings=OPEN)(run.submit)
 app.command("resume", context_settings=LOOSE)(run.resume)
-app.command("status")(runs.status)
+app.command("status")(remote.status)
+app.command("logs")(remote.logs)
+app.command("cancel")(remote.cancel)
 app.command("report")(runs.report)
 app.command("why")(runs.why)
 app.command("verify")(runs.verify)

@@ -12,8 +12,9 @@ import typer
 from dask.utils import parse_bytes
 
 from lensflow.cli.catalog import Json, show
+from lensflow.cli.detached import Detach, tell
 from lensflow.cli.show import emit
-from lensflow.engine import jobs
+from lensflow.engine import chain, jobs
 from lensflow.engine import plan as plans
 from lensflow.engine.catalog import graph as load_graph
 from lensflow.engine.claim import check
@@ -22,7 +23,10 @@ from lensflow.engine.dashboard import page
 from lensflow.engine.run import run as run_data
 from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
+from lensflow.engine.submit import joined, send, send_job
+from lensflow.engine.terms import terminated_politely
 from lensflow.engine.work import Work
+from lensflow.engine.workjobs import remember
 from lensflow.errors import BadOption
 
 if TYPE_CHECKING:
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
     from lensflow.engine.plan import Plan
 
-CODES = {"done": 0, "quarantined": 4, "interrupted": 130}
+CODES = {"done": 0, "quarantined": 4, "interrupted": 130, "starting": 130}  # the last: another driver goes on with it
 
 
 def plan(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 - a flag
@@ -47,24 +51,31 @@ def plan(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 - 
     found.check(_memory(job.settings))
 
 
-def submit(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 - a flag
+def submit(context: typer.Context, detach: Detach = False, json: Json = False) -> None:  # noqa: FBT002 - flags
     """Run a job: GRAPH [WORDS...] --out STORE, or a job file.
 
     GRAPH is a shipped graph, the path of your own, or a job.yaml; `lensflow show GRAPH` lists its words.
-    Run the same command again to resume.
+    Run the same command again to resume. With --detach the run goes on when this terminal is closed.
     """
     if _wants_help(context):
         return
     job = jobs.parse(context.args)
-    if job.settings.out is None:
+    if (out := job.settings.out) is None:
         raise BadOption("say where to write with --out STORE.zarr")
-    _run(job.graph(**job.arguments), jobs.enlarged(job.settings, None), as_json=json)
+    job = dataclasses.replace(job, settings=jobs.enlarged(job.settings, None))
+    data = job.graph(**job.arguments)
+    if detach:
+        directory = RunDirectory.of(out)
+        tell(directory, send_job(directory, job, Work.of(data)), as_json=json)
+    else:
+        _run(data, job.settings, as_json=json)
 
 
 def resume(
     context: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="The store, or its run directory.")],
     failed_only: Annotated[bool, typer.Option("--failed-only", help="Only the quarantined blocks.")] = False,  # noqa: FBT002
+    detach: Detach = False,  # noqa: FBT002 - a flag
     json: Json = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Go on with a run: the pending and damaged blocks only. Takes --cluster, --workers ... as submit does."""
@@ -74,6 +85,10 @@ def resume(
     submitted = directory.describe().get("submitted", {})
     settings = dataclasses.replace(jobs.resumed(context.args, submitted, os.environ), out=directory.out)
     settings = jobs.enlarged(settings, directory.state().memory_limit)
+    if detach:
+        words = ["resume", str(directory.out), *context.args, *(["--failed-only"] if failed_only else [])]
+        tell(directory, send(directory, words, settings), as_json=json)
+        return
     _run(graph(**identity.arguments), settings, as_json=json, failed_only=failed_only)
 
 
@@ -81,10 +96,12 @@ def _run(data: xr.Dataset | xr.DataTree, settings: jobs.Settings, *, as_json: bo
     """Run on the cluster the settings name, say where it can be watched, and exit with the outcome's code."""
     assert settings.out is not None  # noqa: S101 - the callers have seen to it
     directory = RunDirectory.of(settings.out)
+    chain.check(directory, settings.chain)
     check(directory, Work.of(data), accept_changes=settings.accept_changes)  # before a cluster is started
-    with cluster(settings.cluster, **settings.cluster_options) as client:
+    with terminated_politely(), cluster(settings.cluster, **settings.cluster_options) as client:
+        remember(directory, client)
 
-        def tell(found: Plan) -> None:
+        def show_plan(found: Plan) -> None:
             if not as_json:
                 sys.stderr.write(f"{found}\ndashboard  {page(client) or 'none'}\n")
 
@@ -92,7 +109,7 @@ def _run(data: xr.Dataset | xr.DataTree, settings: jobs.Settings, *, as_json: bo
             data,
             settings.out,
             client=client,
-            planned=tell,
+            planned=show_plan,
             submitted=settings.submitted,
             failed_only=failed_only,
             **settings.run_options,
@@ -137,7 +154,7 @@ def _memory(settings: jobs.Settings) -> int | None:
 
 
 def _options(settings: jobs.Settings) -> dict[str, Any]:
-    if "://" in settings.cluster:
+    if joined(settings.cluster):
         return {"memory_limit": settings.memory}
     options = profile(settings.cluster)["lensflow"]["cluster"].get("options", {})
     return {**options, **settings.cluster_options}

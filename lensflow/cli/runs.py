@@ -1,4 +1,4 @@
-"""``status``, ``report`` and ``verify``: a run on disk, looked at from anywhere."""
+"""``report``, ``why`` and ``verify``: a run on disk, looked at from anywhere."""
 
 from __future__ import annotations
 
@@ -9,25 +9,14 @@ from typing import Annotated
 import typer
 
 from lensflow.cli.catalog import Json
+from lensflow.cli.remote import RunPath
 from lensflow.cli.show import emit
 from lensflow.engine.report import write_comparison
 from lensflow.engine.runs import Run
 from lensflow.engine.why import explain
-from lensflow.errors import BadInput, BadOption
+from lensflow.errors import BadOption
 
-RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The store, or its run directory.")]
 RunPaths = Annotated[list[str], typer.Argument(metavar="RUN...", help="The store, or its run directory.")]
-MaybeRun = Annotated[str | None, typer.Argument(metavar="[RUN]", help="The store; default: all in this folder.")]
-
-
-def status(run: MaybeRun = None, json: Json = False) -> None:  # noqa: FBT002 - a flag
-    """Show where a run stands, from its journal: works while its driver is dead."""
-    paths = [run] if run else [str(one.parent) for one in sorted(Path.cwd().glob("*.run/run.json"))]
-    if not paths:
-        raise BadInput(f"{Path.cwd()}: no runs here; give the path of a store")
-    found = [Run.open(path).status for path in paths]
-    described = [{**dataclasses.asdict(one), "pending": one.pending} for one in found]
-    emit(described[0] if run else described, "\n".join(map(str, found)), as_json=json)
 
 
 def report(

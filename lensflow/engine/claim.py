@@ -11,6 +11,7 @@ from lensflow.engine import template
 from lensflow.engine.blocks import described
 from lensflow.engine.journal import Log, State
 from lensflow.engine.lock import Lock, holder_of
+from lensflow.engine.submission import record
 from lensflow.engine.verify import died, recheck
 from lensflow.engine.work import Work, occupied
 from lensflow.errors import OutputError, RunLocked, StoreConflict
@@ -72,7 +73,7 @@ def claimed(directory: RunDirectory) -> Iterator[Lock]:
         try:
             yield lock
         finally:
-            if not directory.exists():
+            if not directory.exists() and not record(directory).exists():  # else its log tells what went wrong
                 shutil.rmtree(directory.path, ignore_errors=True)
 
 

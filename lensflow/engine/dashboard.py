@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import sys
 import time
 import weakref
@@ -11,6 +12,7 @@ from functools import cache
 from importlib import resources
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from tornado import web
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from lensflow.engine.board import Board, Told
 
+OWN = "127.0.0.1"
+KNOCK = 1.0  # s for a dashboard to open its door
 SHOWN = 200  # quarantined blocks that are listed; the report has them all
 # The page needs nothing from elsewhere, and nothing that a note or a block's name holds may run.
 POLICY = (
@@ -32,10 +36,35 @@ POLICY = (
 _served: weakref.WeakSet[web.Application] = weakref.WeakSet()
 
 
+def link(client: Client) -> str | None:
+    """Return the address of Dask's dashboard as it is where the driver runs, None where there is none.
+
+    Dask names the host at which workers find the scheduler, also when the dashboard listens to its own host only.
+    """
+    found: str | None = client.dashboard_link
+    parts = urlsplit(found or "")
+    if parts.port is None or parts.hostname is None or _answers(parts.hostname, parts.port):
+        return found
+    return parts._replace(netloc=f"{OWN}:{parts.port}").geturl() if _answers(OWN, parts.port) else found
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=KNOCK).close()
+    except OSError:
+        return False
+    return True
+
+
 def page(client: Client) -> str | None:
     """Return the address of the /lensflow page of the client's scheduler, None where it has no dashboard."""
-    link = client.dashboard_link
-    return f"{link.rpartition('/')[0]}/lensflow" if link else None
+    found = link(client)
+    return beside(found) if found else None
+
+
+def beside(link: str) -> str:
+    """Return the address of the /lensflow page, given that of a scheduler's own dashboard."""
+    return f"{link.rpartition('/')[0]}/lensflow"
 
 
 def serve(scheduler: Any) -> None:  # noqa: ANN401 - a Scheduler

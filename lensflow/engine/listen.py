@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import journal as journals
 from lensflow.engine.cluster import slots, worker_memory
+from lensflow.engine.dashboard import link
 from lensflow.errors import BlockFailed
 from lensflow.events import plain
 
@@ -65,7 +67,9 @@ class Recorder:
     lock: Lock
     blank: Callable[[Block], None]
     raising: bool = False
+    needed: float = 0.0  # s until the blocks in flight are done, if no more are begun
     _told: set[str] = field(default_factory=set)
+    _longest: float = 0.0
 
     def remember(self, directory: RunDirectory) -> None:
         """Learn the notes of earlier sessions: work redone repeats them."""
@@ -83,7 +87,7 @@ class Recorder:
             workers=len(client.nthreads()),
             threads=slots(client),
             memory_limit=worker_memory(client),
-            dashboard=client.dashboard_link,
+            dashboard=link(client),
             pending=pending,
             total=total,
             key=key,
@@ -95,6 +99,10 @@ class Recorder:
         self.journal.append("end", outcome=outcome, seconds=round(seconds, 3))
         self.broadcast.end(outcome)
 
+    def stopping(self, reason: str, **more: object) -> None:
+        """Record why the run is to stop before its end."""
+        self.events.append("stop", reason=reason, **more)
+
     def failed(self, error: Exception) -> None:
         """Record what ended the run."""
         self.events.append("error", kind=type(error).__name__, message=str(error))
@@ -103,6 +111,7 @@ class Recorder:
         """Journal a written block."""
         self.journal.append("done", block=block.id, attempts=attempts, **record)
         self.broadcast.add("done", [block.id, record["seconds"], block.nbytes])
+        self._longest = max(self._longest, float(record["seconds"]))
         self.display.done += 1
         self.display.pace.beat()
 
@@ -164,6 +173,8 @@ class Recorder:
         """Refresh the live line and the dashboard; workers come and go, and the lock may be lost."""
         self.lock.check()
         self.display.pace.slots = max(1, slots)
+        rate = self.display.pace.rate()
+        self.needed = len(active) / rate if rate else self._longest * math.ceil(len(active) / max(1, slots))
         self.display.refresh(len(active))
         self.stopwatch.write()
         self.broadcast.tick([one.id for one in active], self.display.pace.rate(), self.display.left())

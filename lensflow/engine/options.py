@@ -34,6 +34,8 @@ class Options:
         Blocks in flight; the default is three a worker thread.
     progress
         Show a live line; the default is to do so where somebody watches.
+    chain
+        How many drivers may follow this one when the SLURM job that it runs in ends before the run does.
     """
 
     on_error: OnError = "quarantine"
@@ -44,6 +46,7 @@ class Options:
     failed_only: bool = False
     window: int | None = None
     progress: bool | None = None
+    chain: int = 0
 
     @classmethod
     def of(cls, **options: object) -> Self:

@@ -10,16 +10,23 @@ import pandas as pd
 import xarray as xr
 
 from lensflow.engine import journal
+from lensflow.engine.afar import reason_to_stop
+from lensflow.engine.batch import look
+from lensflow.engine.cancel import cancel
 from lensflow.engine.lock import holder_of
 from lensflow.engine.progress import duration
 from lensflow.engine.report import write_report
 from lensflow.engine.rundir import RunDirectory
+from lensflow.engine.submission import Submission, last_sent, output, starting, user
+from lensflow.engine.tunnel import full_name, tunnel
 from lensflow.engine.verify import Verdict, verify
+from lensflow.engine.workjobs import waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-Standing = Literal["running", "done", "quarantined", "interrupted", "failed", "died"]
+Standing = Literal["starting", "running", "done", "quarantined", "interrupted", "failed", "died"]
 OUTCOMES: dict[str, Standing] = {"interrupted": "interrupted", "failed": "failed", "died": "died"}
 FAILED = ["block", "exception", "message", "attempts", "traceback"]
 NOTED = ["kind", "message", "fields"]
@@ -39,6 +46,10 @@ class Status:
     seconds: float
     dashboard: str | None
     driver: str
+    stopping: str | None = None
+    log: str | None = None
+    tunnel: str | None = None
+    jobs: tuple[str, ...] = ()
 
     @property
     def pending(self) -> int:
@@ -55,8 +66,15 @@ class Status:
             parts.append(f"{self.notes} notes")
         if self.standing == "running" and self.dashboard:
             parts.append(f"dashboard {self.dashboard}")
+        parts += self.jobs
+        if self.standing == "starting":
+            parts.append(f"its driver: {self.driver}")
+        if self.stopping and self.standing in {"running", "interrupted"}:
+            parts.append(f"stopping: {self.stopping}" if self.standing == "running" else self.stopping)
+        if self.standing == "failed" and not self.total:
+            parts = [f"{self.out}: failed, its driver ({self.driver}) ended before the run began; see {self.log}"]
         if self.standing == "died":
-            parts.append(f"its driver ({self.driver}) died: resume it")
+            parts.append(f"its driver ({self.driver}) died: `lensflow resume {self.out}` goes on")
         return "; ".join(parts)
 
 
@@ -76,36 +94,55 @@ class Run:
             If there is none.
         """
         run = cls(RunDirectory.of(path))
-        run.directory.describe()
+        if Submission.read(run.directory) is None:  # a driver on its way has not described the run yet
+            run.directory.describe()
         return run
 
     @property
     def status(self) -> Status:
         """Where it stands now."""
-        described, state = self.directory.describe(), self.directory.state()
+        begins = starting(self.directory)  # before the lock is looked at: it may take that in between
+        running = holder_of(self.directory.lock) is not None
+        state, submission = self.directory.state(), last_sent(self.directory)
+        total = self.directory.describe()["blocks"] if submission is None or self.directory.exists() else 0
         last = state.sessions[-1] if state.sessions else {}
+        standing = "running" if running else "starting" if begins else self._standing(state, total)
+        driver = f"process {last.get('pid')} on {last.get('host')}"
+        if submission and (standing == "starting" or not last):
+            found = look(submission.job) if submission.job else None
+            driver = f"{submission}{f', {found}' if found else ''}"
+        printed = output(self.directory)
         return Status(
             out=str(self.directory.out),
-            standing=self._standing(state, described["blocks"]),
-            total=described["blocks"],
+            standing=standing,
+            total=total,
             done=len(state.done),
             quarantined=len(state.quarantined),
             damaged=len(state.damaged),
             notes=len(self.notes),
             seconds=state.worked,
             dashboard=last.get("dashboard"),
-            driver=f"process {last.get('pid')} on {last.get('host')}" if last else "none",
+            driver=driver if last or submission else "none",
+            stopping=reason_to_stop(self.directory, last.get("t", 0.0)),
+            log=str(printed) if printed.exists() else None,
+            tunnel=_tunnel(last, submission) if standing == "running" else None,
+            jobs=waiting(self.directory) if running or begins else (),
         )
 
     def _standing(self, state: journal.State, total: int) -> Standing:
-        if holder_of(self.directory.lock):
-            return "running"
+        """Return where it stands when no driver is at work."""
+        if not self.directory.exists():
+            return "failed"
         if len(state.done) == total:
             return "done"
         outcome = state.sessions[-1].get("outcome", "died") if state.sessions else "died"
         if outcome in {"done", "quarantined"}:
             return "quarantined" if state.quarantined else "interrupted"  # damage was found since
         return OUTCOMES.get(outcome, "died")
+
+    def cancel(self, *, now: bool = False) -> str:
+        """Ask its driver to finish the blocks in flight and end, wherever it is, or to end ``now``."""
+        return cancel(self.directory, now=now)
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -155,7 +192,29 @@ class Run:
             ("quarantined", str(status.quarantined)),
             ("notes", str(status.notes)),
             ("time", duration(status.seconds)),
+            *([("dashboard", status.dashboard)] if status.standing == "running" and status.dashboard else []),
+            *([("log", status.log)] if status.log else []),
         ]
         body = "".join(f"<tr><th style='text-align:left'>{a}</th><td>{escape(b)}</td></tr>" for a, b in rows)
         bar = f"<progress value='{status.done + status.quarantined}' max='{max(status.total, 1)}'></progress>"
         return f"<table><caption>lensflow run</caption>{body}</table>{bar}"
+
+
+def _tunnel(session: Mapping[str, Any], submission: Submission | None) -> str | None:
+    """Return the command that brings the dashboard of a run to another machine."""
+    if not session.get("dashboard"):
+        return None
+    machine = full_name(str(session.get("host")))
+    login = submission.login if submission and submission.how == "slurm" else None
+    return tunnel(session["dashboard"], user=submission.user if submission else user(), machine=machine, login=login)
+
+
+def open_run(path: Path | str) -> Run:
+    """Open a run by the path of its store: whoever started it, wherever its driver is.
+
+    Raises
+    ------
+    BadInput
+        If there is none.
+    """
+    return Run.open(path)

@@ -15,7 +15,9 @@ from lensflow.engine import store, upstream
 from lensflow.engine.blocks import described
 from lensflow.engine.broadcast import Broadcast
 from lensflow.engine.catalog import notes_of
+from lensflow.engine.chain import follow, withdraw
 from lensflow.engine.cluster import slots, worker_memory
+from lensflow.engine.dashboard import link
 from lensflow.engine.drive import Drive
 from lensflow.engine.journal import Log, State
 from lensflow.engine.listen import Recorder
@@ -23,9 +25,11 @@ from lensflow.engine.logs import Words, kept
 from lensflow.engine.progress import Display
 from lensflow.engine.quarantine import Policy
 from lensflow.engine.report import write_report
+from lensflow.engine.requests import heeding
 from lensflow.engine.stopwatch import Stopwatch
 from lensflow.engine.terms import Interrupt, Terms
 from lensflow.engine.watch import install
+from lensflow.engine.workjobs import remember
 from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
@@ -95,6 +99,7 @@ class Session:
     def _begin(self, recorder: Recorder, pending: list[Block], state: State) -> None:
         total = len(self.work.blocks)
         recorder.remember(self.directory)
+        remember(self.directory, self.client)
         recorder.session(self.client, pending=len(pending), total=total, key=self.work.identity.key)
         recorder.broadcast.begin(
             name=self.work.graph.name if self.work.graph else "dataset",
@@ -104,17 +109,19 @@ class Session:
             done=list(state.done),
             quarantined=list(state.quarantined.keys() - {block.id for block in pending}),
             threads=slots(self.client),
-            dashboard=self.client.dashboard_link,
+            dashboard=link(self.client),
         )
 
     def _blocks(self, graph: TaskGraph, pending: list[Block], recorder: Recorder, words: Words) -> Outcome:
         interrupt = Interrupt()
         policy = Policy(self.options.retries)
         drive = Drive(self.client, graph, pending, self.token, recorder, policy, interrupt, self._terms(), words)
-        with _interruptible(interrupt):
+        deadline = follow(self.directory, self.options.chain, lambda: recorder.needed)
+        with _interruptible(interrupt), heeding(self.directory, interrupt, recorder.stopping, deadline):
             drive.drive()
         if not drive.complete:
             return "interrupted"
+        withdraw(self.directory)
         return "quarantined" if self.directory.state().quarantined else "done"
 
     def _terms(self) -> Terms:

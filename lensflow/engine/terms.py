@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lensflow.engine.blocks import Block
     from lensflow.engine.failure import Failure
@@ -95,3 +98,20 @@ class Terms:
     def refuse(self, kind: str) -> bool:
         """Whether a kind of note fails blocks."""
         return self.strict if isinstance(self.strict, bool) else kind in self.strict
+
+
+@contextmanager
+def terminated_politely() -> Iterator[None]:
+    """Let a polite kill end this process as Ctrl-C does, while the block runs: what was opened is closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

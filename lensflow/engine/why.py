@@ -9,10 +9,18 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import journal
+from lensflow.engine.afar import (
+    before_it_began,
+    driver_on_its_way,
+    end_of_driver,
+    last_words,
+    reason_to_stop,
+)
 from lensflow.engine.lock import holder_of
 from lensflow.engine.params import nearest
 from lensflow.engine.progress import size
 from lensflow.engine.report.story import CAUSES
+from lensflow.engine.workjobs import accounts, lost
 from lensflow.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -79,6 +87,8 @@ def explain(directory: RunDirectory, block: str | None = None) -> list[Explanati
     UnknownName
         If there is no such block; the nearest is named.
     """
+    if not directory.exists():
+        return [Explanation("", before_it_began(directory), last_words(directory, WORDS))]
     facts = _Facts(directory)
     if block is not None:
         return [facts.of_block(block)]
@@ -105,18 +115,23 @@ class _Facts:
         total = self.described["blocks"]
         pending = total - len(self.state.done) - len(self.state.quarantined) - len(self.state.damaged)
         holder, last = holder_of(self.directory.lock), self.state.sessions[-1] if self.state.sessions else {}
+        why = reason_to_stop(self.directory, last.get("t", 0.0))
         if holder:
-            yield Explanation("", f"The run is going on: {_process(holder)}.")
+            stopping = f"; it is to stop: {why}" if why else ""
+            yield Explanation("", f"The run is going on: {_process(holder)}{stopping}.{lost(self.directory)}")
+        elif waiting := driver_on_its_way(self.directory):
+            yield Explanation("", waiting, last_words(self.directory, WORDS))
         elif not last:
             yield Explanation("", f"No block was begun: the driver ended before. {self._again()}", (), self._resume())
         elif "ended" not in last:
-            yield Explanation("", self._died(last, pending), self._log(), self._resume())
+            yield Explanation("", self._died(last, pending), last_words(self.directory, WORDS), self._resume())
         elif last.get("outcome") == "failed":
             said = self.errors[-1].get("message", "it did not say why") if self.errors else "it did not say why"
             text = f"The run stopped {_when(last.get('ended'))} with {pending} of {total} blocks to do: {_dot(said)}"
-            yield Explanation("", f"{text} {self._again()}", self._log(), self._resume())
+            yield Explanation("", f"{text} {self._again()}", last_words(self.directory, WORDS), self._resume())
         elif pending:
-            text = f"The run was interrupted {_when(last.get('ended'))} with {pending} of {total} blocks to do."
+            text = f"The run was interrupted {_when(last.get('ended'))} with {pending} of {total} blocks to do"
+            text += f": {why}." if why else "."
             yield Explanation("", f"{text} {self._again()}", (), self._resume())
 
     def failures(self) -> Iterator[Explanation]:
@@ -135,9 +150,9 @@ class _Facts:
         if block in self.state.done:
             return self._done(block, self.state.done[block])
         self._check(block)
-        tried = _tried(self.retries[block])
-        text = f"Block {block} is not written yet{f': {tried}' if tried else ''}. {self._again()}"
-        return Explanation(block, text, _words(self.retries[block][-1:]), self._resume())
+        failed = self.retries[block]
+        text = f"Block {block} is not written yet{f': {_tried(failed)}' if failed else ''}.{accounts(failed)}"
+        return Explanation(block, f"{text} {self._again()}", _words(failed[-1:]), self._resume())
 
     def _check(self, block: str) -> None:
         label, _, index = block.removesuffix("]").rpartition("[")
@@ -158,7 +173,7 @@ class _Facts:
         text = f"Block {block} is written, {_when(entry.get('t'))} by {_process(entry)}"
         if failed:
             text += f", at attempt {attempts}; before: {_tried(failed)}"
-        return Explanation(block, f"{text}.", _words(failed[-1:]))
+        return Explanation(block, f"{text}.{accounts(failed)}", _words(failed[-1:]))
 
     def _quarantined(self, block: str, entry: Mapping[str, Any]) -> Explanation:
         cause = str(entry.get("cause") or "raised")
@@ -166,9 +181,10 @@ class _Facts:
         before = _tried((entry.get("tried") or self.retries[block])[: -1 if entry.get("tried") else None])
         message = _message(entry)
         place = ", ".join(str(entry[name]) for name in ("exception", "where") if entry.get(name))
+        slurm = accounts(entry)
         parts = [
             f"Block {block} was given up {_when(entry.get('t'))} because it {CAUSES.get(cause, 'failed')}: {message}",
-            f" ({place}). " if place else ". ",
+            f" ({place}).{slurm} " if place else f".{slurm} ",
             _memory(entry.get("memory")) if cause in {"killed", "memory"} else "",
             f"Before, it was tried {before}. " if before else "",
             "It holds fill values. ",
@@ -181,9 +197,10 @@ class _Facts:
         return Explanation(block, f"{text} {self._again()}", (), self._resume())
 
     def _died(self, last: Mapping[str, Any], pending: int) -> str:
+        slurm = f"{end_of_driver(self.directory)}{lost(self.directory)}"
         return (
-            f"The driver ({_process(last)}, begun {_when(last.get('t'))}) ended without"
-            f" a word: killed, or its machine went down. {pending} of {self.described['blocks']} blocks are to do,"
+            f"The driver ({_process(last)}, begun {_when(last.get('t'))}) ended without a word: killed, or its machine"
+            f" went down.{slurm} {pending} of {self.described['blocks']} blocks are to do,"
             f" those in flight among them; nothing that was written is lost. {self._again()}"
         )
 
@@ -192,14 +209,6 @@ class _Facts:
 
     def _resume(self, *words: str) -> str:
         return " ".join(["lensflow resume", str(self.directory.out), *filter(None, words)])
-
-    def _log(self) -> tuple[str, ...]:
-        """Return the last lines of the driver's log."""
-        try:
-            text = (self.directory.path / "logs" / "driver.log").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ()
-        return tuple(text.splitlines()[-WORDS:])
 
 
 def _tried(entries: list[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from lensflow.engine.dashboard import page
+from lensflow.engine.dashboard import link, page
 from lensflow.engine.watch import RUNS, install
 
 if TYPE_CHECKING:
@@ -76,6 +76,15 @@ class Text(HTMLParser):
 def test_the_address_is_beside_dasks_own(client: Client) -> None:
     assert page(client) == client.dashboard_link.replace("/status", "/lensflow")
     assert page(cast("Client", SimpleNamespace(dashboard_link=None))) is None, "a scheduler without a dashboard"
+
+
+def test_a_dashboard_for_its_own_host_only_is_named_as_it_is_reached(client: Client) -> None:
+    port = str(client.dashboard_link).partition("127.0.0.1:")[2].partition("/")[0]
+    told: dict[str | None, str | None] = {f"http://127.0.0.2:{port}/status": f"http://127.0.0.1:{port}/status"}
+    unchanged = (None, client.dashboard_link, "/proxy/8787/status", "https://hub.org/proxy/8787/status")
+    told |= {one: one for one in unchanged}
+    for said, true in told.items():
+        assert link(cast("Client", SimpleNamespace(dashboard_link=said))) == true
 
 
 def test_page_and_state_are_served_also_below_a_prefix(told: Client) -> None:

@@ -235,3 +235,29 @@ def test_help_shows_places_first(mine: Path) -> None:
     rows = jobs.table(jobs.words_of(graph(mine)))
     assert rows[0].name == "source"
     assert all(one.help for one in rows if one.name in jobs.ENGINE)
+
+
+def test_single_values_of_a_profile_are_replaced() -> None:
+    words = ["queue=long", "maximum-jobs=3", "array=false", "job_extra_directives=[--qos=x]", "name=a=b"]
+    assert jobs.settings(workers=2, cluster_option=tuple(words)).cluster_options == {
+        "n_workers": 2,
+        "queue": "long",
+        "maximum_jobs": 3,
+        "array": False,
+        "job_extra_directives": ["--qos=x"],
+        "name": "a=b",
+    }
+
+
+@pytest.mark.parametrize("word", ["queue", "=3", "a=[", " =1"])
+def test_a_value_without_its_name_is_refused(word: str) -> None:
+    with pytest.raises(BadOption, match="--cluster-option: found"):
+        jobs.settings(cluster_option=(word,))
+
+
+def test_a_chain_is_for_this_driver_only() -> None:
+    chosen = jobs.settings(chain=3)
+    assert chosen.run_options["chain"] == 3
+    assert "chain" not in chosen.submitted
+    with pytest.raises(BadOption, match="--chain: found -1"):
+        jobs.settings(chain=-1)
