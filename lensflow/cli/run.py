@@ -18,12 +18,12 @@ from lensflow.engine import chain, jobs
 from lensflow.engine import plan as plans
 from lensflow.engine.catalog import graph as load_graph
 from lensflow.engine.claim import check
-from lensflow.engine.cluster import cluster, profile
+from lensflow.engine.cluster import cluster, profile, running
 from lensflow.engine.dashboard import page
 from lensflow.engine.run import run as run_data
 from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
-from lensflow.engine.submit import joined, send, send_job
+from lensflow.engine.submit import send, send_job
 from lensflow.engine.terms import terminated_politely
 from lensflow.engine.work import Work
 from lensflow.engine.workjobs import remember
@@ -154,7 +154,7 @@ def _memory(settings: jobs.Settings) -> int | None:
 
 
 def _options(settings: jobs.Settings) -> dict[str, Any]:
-    if joined(settings.cluster):
+    if running(settings.cluster):
         return {"memory_limit": settings.memory}
     options = profile(settings.cluster)["lensflow"]["cluster"].get("options", {})
     return {**options, **settings.cluster_options}

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask.utils import parse_bytes
 
+from lensflow.engine.slurm import queue
 from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-LIMIT = 20.0  # s for a command of SLURM; a busy controller takes some
-GONE = ("Invalid job id",)  # what squeue says of a job that ended a while ago
 OVER = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "COMPLETING", "DEADLINE", "FAILED"),
     *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
 }
-KEPT = {"SLURM_CONF", "SLURM_CLUSTERS"}
-FORMAT = "%i|%T|%L|%N|%r"
 DRIVER: dict[str, Any] = {"walltime": "1-00:00:00", "memory": "4GiB", "cores": 1}  # where the profile is silent
 
 
@@ -66,31 +61,17 @@ def look(job: str) -> Queued | None:
 
 def look_all(jobs: Sequence[str]) -> dict[str, Queued] | None:
     """Return what SLURM says of jobs, by number, None where it does not answer."""
-    found = {job: Queued(job, "") for job in jobs}
-    if not jobs:
-        return found
     try:
-        done = _call("squeue", "-h", "--array", "-t", "all", "-j", ",".join(jobs), "-o", FORMAT)
-    except LensflowError:
+        listed = queue.look_up(jobs) if jobs else {}
+    except queue.QueueError:
         return None
-    if done.returncode != 0:
-        return found if any(one in done.stderr for one in GONE) else None
-    for number, state, left, node, reason in (line.split("|", 4) for line in done.stdout.splitlines()):
-        if number in found:
-            found[number] = Queued(number, state, reason if reason != "None" else "", seconds(left), node)
-    return found
+    return {job: _queued(job, listed.get(job)) for job in jobs}
 
 
-def seconds(text: str) -> float | None:
-    """Return the seconds that SLURM spells ``1-02:03:04``, ``03:04`` or ``4``; None for no limit."""
-    days, _, clock = text.strip().rpartition("-")
-    parts = clock.split(":")
-    if not all(one.isdigit() for one in [*parts, days or "0"]):
-        return None
-    total = 0
-    for one in parts:
-        total = 60 * total + int(one)
-    return float(86400 * int(days or 0) + total)
+def _queued(job: str, found: queue.Listed | None) -> Queued:
+    if found is None:
+        return Queued(job, "")
+    return Queued(job, found.state, found.reason if found.reason != "None" else "", found.left, found.node)
 
 
 def send(script: str, words: Sequence[str]) -> str:
@@ -101,11 +82,11 @@ def send(script: str, words: Sequence[str]) -> str:
     LensflowError
         If SLURM does not take it; its own sentence is passed on.
     """
-    done = _call("sbatch", "--parsable", *words, stdin=script)
-    if done.returncode != 0:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise LensflowError(f"SLURM did not take the driver's job ({said}); see lensflow.driver in the profile")
-    return done.stdout.strip().partition(";")[0]
+    try:
+        (job,) = queue.sbatch(script, array=False, words=words)
+    except queue.QueueError as error:
+        raise LensflowError(f"the driver's job: {error}; what it asks for is in lensflow.driver") from error
+    return job
 
 
 def end(jobs: Sequence[str]) -> None:
@@ -117,21 +98,7 @@ def end(jobs: Sequence[str]) -> None:
         If SLURM does not answer.
     """
     if jobs:
-        done = _call("scancel", *jobs)
-        if done.returncode != 0 and not any(one in done.stderr for one in GONE):
-            raise LensflowError(f"scancel {' '.join(jobs)}: {' '.join(done.stderr.split())}; try again")
-
-
-def _call(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    # what SLURM has set for a job would be taken for options of the jobs that this one sends off
-    outside = {key: one for key, one in os.environ.items() if not key.startswith("SLURM_") or key in KEPT}
-    try:
-        return subprocess.run(  # noqa: S603 - commands of SLURM, found as the user would find them
-            words, input=stdin, capture_output=True, text=True, check=False, timeout=LIMIT, env=outside
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"no answer within {LIMIT:.0f} s"
-        raise LensflowError(f"{words[0]}: {reason}; do this on a host that has SLURM") from error
+        queue.scancel(jobs)
 
 
 def options(section: Mapping[str, Any], cluster: Mapping[str, Any], *, whole: bool = False) -> list[str]:

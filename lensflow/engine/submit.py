@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import batch, jobs
 from lensflow.engine.claim import check
-from lensflow.engine.cluster import profile, profiles
+from lensflow.engine.cluster import profile, running
 from lensflow.engine.detach import in_background, in_slurm, prepare, variables, write_job
 from lensflow.engine.rundir import RunDirectory
 from lensflow.engine.runs import Run
@@ -16,6 +15,7 @@ from lensflow.errors import BadOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import xarray as xr
 
@@ -119,7 +119,7 @@ def send(
 
 def for_slurm(settings: jobs.Settings) -> tuple[list[str], list[str]] | None:
     """Return the options of ``sbatch`` and the first lines of a driver's job, None where it is no job of SLURM."""
-    if joined(settings.cluster):
+    if running(settings.cluster):
         return None
     section = profile(settings.cluster)["lensflow"]
     kind = section["cluster"]["class"].lower()
@@ -129,12 +129,6 @@ def for_slurm(settings: jobs.Settings) -> tuple[list[str], list[str]] | None:
     cluster = {**(section["cluster"].get("options") or {}), **settings.cluster_options}
     prologue = driver.get("prologue", cluster.get("job_script_prologue")) or ()
     return batch.options(driver, cluster, whole="pilot" in kind), [str(one) for one in prologue]
-
-
-def joined(name: str) -> bool:
-    """Whether a cluster that somebody else has started is meant: its address, its scheduler file or its folder."""
-    path = Path(name)
-    return "://" in name or path.suffix == ".json" or (path.is_dir() and name not in profiles())
 
 
 def _refuse_chain(settings: jobs.Settings) -> None:
