@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytest.importorskip("lensflow.engine.slurm", reason="no SLURM clusters here")
 
 
 @pytest.fixture

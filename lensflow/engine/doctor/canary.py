@@ -25,6 +25,7 @@ from lensflow.engine.doctor.spill import judge, spills
 from lensflow.engine.doctor.waiting import late
 from lensflow.engine.doctor.wanted import Wanted
 from lensflow.engine.progress import duration
+from lensflow.engine.slurm.record import METADATA
 from lensflow.errors import LensflowError
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 SUBJECT = "canary"
 ANSWER = 30  # s for a worker that is up to compute and to write
 SEEN = 10.0  # s for what a worker wrote to be seen here: NFS remembers for a while what was not there
-METADATA = "lensflow-cluster"  # where a scheduler keeps what is said of its cluster
 PACKAGES = ("lensflow", "xarray", "zarr")  # besides those that Dask compares itself
 SMALL: dict[str, dict[str, Any]] = {  # a cluster as small as it can be
     "local": {"n_workers": 1, "dashboard_address": "127.0.0.1:0"},

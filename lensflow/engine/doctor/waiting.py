@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from lensflow.engine.doctor.finding import Finding, fix, warn
 from lensflow.engine.site.ask import Answer, ask
+from lensflow.engine.slurm.record import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 SUBJECT = "canary"
-PREFIX = "lensflow-cluster-"  # of the folder of a cluster; the rest is in the name of its jobs
 TAIL = 4096  # bytes of a job's log that are read
 TURN = {"Resources", "Priority", "None", "BeginTime", "Dependency", "JobArrayTaskLimit", "Licenses"}  # waiting in line
 HELD = ("QOSMax", "QOSGrp", "AssocMax", "AssocGrp")  # until other jobs of the user or the group have ended

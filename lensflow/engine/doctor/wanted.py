@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import dask
 
-from lensflow.engine.cluster import profile
+from lensflow.engine.cluster import profile, running
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 Kind = Literal["local", "slurm", "other", "address"]
 
@@ -46,7 +46,7 @@ class Wanted:
         UnknownName, BadInput
             As the profile's reader does.
         """
-        if "://" in str(name) or Path(name).suffix == ".json" or Path(name).is_dir():  # a cluster that runs already
+        if running(name):
             return cls(str(name), "address")
         found = profile(name)
         cluster = found.pop("lensflow")["cluster"]
