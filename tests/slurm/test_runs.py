@@ -14,6 +14,7 @@ import pytest
 
 import lensflow as lf
 from lensflow.engine.journal import read
+from lensflow.engine.slurm import demand
 from lensflow.engine.watch import RUNS
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ def test_cancelled_jobs_cost_the_blocks_in_flight_and_nothing_else(site: Site, t
     assert data(tmp_path / "a.zarr") == data(tmp_path / "b.zarr")
 
 
-def test_results_in_memory_survive_scaling_down(site: Site) -> None:
+def test_results_in_memory_survive_scaling_down(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demand, "LINGER", 1.0)
+
     def stamped(number: int) -> tuple[int, float]:
         return number, time.time()  # not the same when it is computed again
 

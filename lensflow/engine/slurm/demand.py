@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+LINGER = 60.0  # s that jobs must have been too many before some are let go: another run may follow
 ENOUGH = 4  # blocks after which their time is known
 
 
@@ -17,7 +18,8 @@ class Demand:
     """Hears what drivers tell of their runs and says how many jobs are wanted.
 
     Up: as many as bring what is left to an end within ``horizon``. Down: only below what there are blocks for, so a
-    job that has work keeps it, and nothing swings. When the last run has ended, ``minimum``.
+    job that has work keeps it, and nothing swings. When the last run has ended, ``minimum``. Fewer only when that has been so
+    for a minute.
 
     Parameters
     ----------
@@ -43,13 +45,15 @@ class Demand:
     _spent: float = 0.0
     _longest: float = 0.0
     _last: float | None = None
+    _held: int = -1
+    _since: float = 0.0
 
     def __post_init__(self) -> None:
         self._present = self.jobs
 
     def scale(self, jobs: int) -> None:
         """Want so many jobs from now on, until a run says more."""
-        self.jobs = self._present = jobs
+        self.jobs = self._present = self._held = jobs
 
     def hear(self, message: Mapping[str, Any]) -> None:
         """Take note of what a driver says of its run (see ``broadcast``)."""
@@ -84,7 +88,14 @@ class Demand:
         return sum(self._left.values())
 
     def wanted(self) -> int:
-        """Return the jobs there should be."""
+        """Return the jobs there should be: more at once, fewer only after a while."""
+        worth, now = self.worth(), self._last or 0.0
+        if worth >= self._held or now - self._since > LINGER:
+            self._held, self._since = worth, now
+        return self._held
+
+    def worth(self) -> int:
+        """Return the jobs that what is left is worth."""
         if not self.adaptive:
             return min(self.jobs, self.maximum)
         if not self._left:

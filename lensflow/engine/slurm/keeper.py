@@ -8,13 +8,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lensflow.engine.journal import Log
 from lensflow.engine.slurm.causes import explained
 from lensflow.engine.slurm.queue import QueueError, sbatch, scancel, squeue
 from lensflow.engine.slurm.record import METADATA
-from lensflow.engine.slurm.script import job_of
+from lensflow.engine.slurm.states import ALIVE, Action
+from lensflow.engine.slurm.workers import addresses, at_work
 from lensflow.engine.topics import listening
 from lensflow.engine.watch import RUNS
 from lensflow.errors import OutputError
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from lensflow.engine.slurm.demand import Demand
     from lensflow.engine.slurm.queue import Listed
     from lensflow.engine.slurm.record import Folder
-    from lensflow.engine.slurm.states import Action
     from lensflow.engine.slurm.supervisor import Supervisor
 
 BEAT = 1.0  # s between two looks
+CALM = 10.0  # s between two questions to SLURM while all is well: every user's squeue costs its controller
 CLOSING = 20.0  # s that the end of a cluster waits for what is under way
 logger = logging.getLogger("lensflow")
 
@@ -69,7 +70,7 @@ class Keeper:
         self._stop = threading.Event()
         self._doors = ThreadPoolExecutor(4, thread_name_prefix="lensflow-retire")
         self._stack = ExitStack()
-        self._problem = ""
+        self._problem, self._asked = "", 0.0
         self._thread = threading.Thread(target=self._keep, name="lensflow-keeper", daemon=True)
 
     def start(self) -> None:
@@ -86,6 +87,7 @@ class Keeper:
             if count := self.demand.wanted():
                 self._submit(count)
         except QueueError:
+            self._cancel_all()  # sbatch may have been heard though it did not come back
             self._stack.close()
             raise
         self._thread.start()
@@ -96,15 +98,18 @@ class Keeper:
         if self._thread.is_alive():
             self._thread.join(CLOSING)
         self._doors.shutdown(wait=False, cancel_futures=True)
+        self._cancel_all()
+        self._stack.close()
+
+    def _cancel_all(self) -> None:
         try:
             listed = squeue(self._name)
-        except QueueError:
+        except QueueError:  # those that are known, then
             listed = {}
-        left = {*self.supervisor.jobs, *(job for job, one in listed.items() if one.state in {"PENDING", "RUNNING"})}
-        self._cancel(left)
-        for job in sorted(left):
-            self._log.append("gone", job=job, reason="the cluster is closed")
-        self._stack.close()
+        left = {*self.supervisor.jobs, *(job for job, one in listed.items() if one.state in ALIVE)}
+        if self._cancel(left):
+            for job in sorted(left):
+                self._log.append("gone", job=job, reason="the cluster is closed")
 
     def _keep(self) -> None:
         while not self._stop.wait(BEAT):
@@ -118,18 +123,9 @@ class Keeper:
 
     def look(self) -> None:
         """Look once, and do what is to be done."""
-        try:
-            listed: dict[str, Listed] | None = squeue(self._name)
-            self._problem = ""
-        except QueueError as error:
-            listed = None
-            self._complain(f"{error}: nothing is concluded from it")
-        tasks, busy = self.client.run_on_scheduler(_at_work)
-        workers: dict[str, int] = {}
-        for worker, count in tasks.items():
-            if (job := job_of(worker)) is not None:
-                workers[job] = workers.get(job, 0) + count
+        workers, busy = at_work(self.client)
         now = time.monotonic()
+        listed = self._ask(now, workers)
         self.demand.pass_time(now, busy)
         self.supervisor.block = self.demand.block
         actions = self.supervisor.step(now, listed, workers, self.demand.wanted())
@@ -137,12 +133,25 @@ class Keeper:
             self._act(action)
         self._tell_who_waits([one for one in actions if one.phase == "pending"])
 
+    def _ask(self, now: float, workers: dict[str, int]) -> dict[str, Listed] | None:
+        """Return what squeue says; None where it fails, or where nothing calls for asking the controller so soon."""
+        if now - self._asked < CALM and self.supervisor.is_calm(now, workers):
+            return None
+        self._asked = now
+        try:
+            listed = squeue(self._name)
+        except QueueError as error:
+            self._complain(f"{error}: nothing is concluded from it")
+            return None
+        self._problem = ""
+        return listed
+
     def _act(self, action: Action) -> None:
         acts: dict[str, Callable[[Action], None]] = {
             "submit": self._submit_more,
             "drain": lambda one: self._through_the_door(partial(self._drain, one.jobs)),
             "close": lambda one: self._through_the_door(partial(self._close, one.jobs)),
-            "cancel": lambda one: self._cancel(one.jobs),
+            "cancel": self._cancel_waiting,
             "note": self._note,
             "say": lambda one: self._tell("say", explained(one, self.folder)),
             "stop": self._give_up,
@@ -152,6 +161,9 @@ class Keeper:
     def _give_up(self, action: Action) -> None:
         self._tell("stop", explained(action, self.folder))
         self._stop.set()
+
+    def _cancel_waiting(self, action: Action) -> None:
+        self._cancel(action.jobs)
 
     def _submit_more(self, action: Action) -> None:
         try:
@@ -193,28 +205,25 @@ class Keeper:
 
         Dask refuses while nobody else could take their results: then again, until another is up or they are gone.
         """
-        while addresses := self._addresses(jobs):
-            drained = self.client.retire_workers(addresses, close_workers=False, remove=False)
-            if set(drained) >= set(addresses) or self._stop.wait(BEAT):
+        while there := addresses(self.client, jobs):
+            drained = self.client.retire_workers(there, close_workers=False, remove=False)
+            if set(drained) >= set(there) or self._stop.wait(BEAT):
                 return
 
     def _close(self, jobs: Iterable[str]) -> None:
         """Close the workers of jobs, their results taken elsewhere before, and the jobs with them."""
         jobs = tuple(jobs)
-        if addresses := self._addresses(jobs):
-            self.client.retire_workers(addresses, close_workers=True, remove=True)
+        if there := addresses(self.client, jobs):
+            self.client.retire_workers(there, close_workers=True, remove=True)
         self._cancel(jobs)
 
-    def _addresses(self, jobs: Iterable[str]) -> list[str]:
-        wanted = set(jobs)
-        found = self.client.run_on_scheduler(_names)
-        return [address for address, name in found.items() if job_of(name) in wanted]
-
-    def _cancel(self, jobs: Iterable[str]) -> None:
+    def _cancel(self, jobs: Iterable[str]) -> bool:
         try:
             scancel(jobs)
         except QueueError as error:
             self._complain(f"jobs {', '.join(jobs)} could not be cancelled ({error}): cancel them by hand")
+            return False
+        return True
 
     def _complain(self, text: str) -> None:
         """Say something once, until something else is the matter."""
@@ -232,14 +241,3 @@ class Keeper:
             self._log.append(kind, text=text)
         except (OSError, OutputError):  # said to the log at least
             logger.warning("cluster %s: that could not be recorded", self.folder.id)
-
-
-def _at_work(dask_scheduler: Any = None) -> tuple[dict[str, int], int]:  # noqa: ANN401 - runs on the scheduler
-    """Return how many tasks each worker is computing, by its name, and how many in all."""
-    found = {str(one.name): len(one.executing) for one in dask_scheduler.workers.values()}
-    return found, sum(min(len(one.processing), one.nthreads) for one in dask_scheduler.workers.values())
-
-
-def _names(dask_scheduler: Any = None) -> dict[str, str]:  # noqa: ANN401 - runs on the scheduler
-    """Return the names of the workers by address."""
-    return {address: str(one.name) for address, one in dask_scheduler.workers.items()}

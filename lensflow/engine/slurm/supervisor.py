@@ -28,6 +28,7 @@ MOST_FAILURES = 5  # in a row, with no job up, before the cluster is given up
 LEAST_LEAD = 15.0  # s before a job's end that its successor is asked for, at least
 LAST_MOMENT = 5.0  # s before a job's end in which it is closed whatever it does
 SETTLED = 6.0  # s after which every worker has said what it still works on: Dask's heartbeats are 5 s apart at most
+NEAR = 15.0  # s before the time has come to ask for a successor
 AGAIN = 30.0  # s after which a job that should be gone is closed once more
 LONGEST_DRAIN = 3600.0  # s that a retiring job without a time limit may finish its work
 
@@ -88,6 +89,11 @@ class Supervisor:
         self._finish(now, workers)
         self._balance(now, workers, wanted)
         return self._actions
+
+    def is_calm(self, now: float, workers: Mapping[str, int]) -> bool:
+        """Whether every job is up and none is near its end: then SLURM has nothing to say that could not wait."""
+        near = self.lead + NEAR
+        return all(one.phase == "met" and one.id in workers and one.ends - now > near for one in self.jobs.values())
 
     def submitted(self, now: float, ids: Iterable[str]) -> None:
         """Take note of jobs that sbatch has accepted."""

@@ -216,14 +216,19 @@ def test_jobs_follow_what_is_left() -> None:
         demand.pass_time(float(now), 8)  # 8 threads at work
     demand.hear(news(80))
     assert demand.block == pytest.approx(9.9)
-    wanted = [demand.wanted()]
-    assert wanted == [8]  # 1920 blocks of 9.9 s on 4 threads each within 600 s
+    worth = [demand.wanted()]
+    assert worth == [8]  # 1920 blocks of 9.9 s on 4 threads each within 600 s
     for left in range(1919, -1, -1):
         demand.hear(news(1))
-        wanted.append(demand.wanted())
-        assert wanted[-1] * 4 < left + 4  # no thread without a block
-    assert wanted == sorted(wanted, reverse=True)  # no swinging
+        worth.append(demand.worth())
+        assert worth[-1] * 4 < left + 4  # no thread without a block
+    assert worth == sorted(worth, reverse=True)  # no swinging
+    assert demand.wanted() == 8  # not at once
     demand.hear({"run": "r", "event": "end"})
+    assert demand.worth() == 0
+    demand.pass_time(130.0, 0)
+    assert demand.wanted() == 8  # another run may follow
+    demand.pass_time(170.0, 0)
     assert demand.wanted() == 0
     demand.hear(begin(10))
     assert demand.wanted() == 2  # up again for the next run
