@@ -104,7 +104,8 @@ def test_cancelled_jobs_cost_the_blocks_in_flight_and_nothing_else(site: Site, t
     assert run.status.standing == "done"
     assert len(struck) >= 3
     assert {one["attempts"] for one in run.directory.state().done.values()} == {1}  # nothing was counted against them
-    assert len(blocks.begun(tmp_path)) <= 200 + 2 * len(struck)  # of each job two were in flight
+    # of each job two blocks were under way, and two more may have ended whose records were still on the worker
+    assert len(blocks.begun(tmp_path)) <= 200 + 4 * len(struck)
     lf.run(blocks.rows(200, blocks.sleeping(0), tmp_path), tmp_path / "b.zarr", progress=False)
     assert data(tmp_path / "a.zarr") == data(tmp_path / "b.zarr")
 

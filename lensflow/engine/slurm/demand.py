@@ -18,8 +18,8 @@ class Demand:
     """Hears what drivers tell of their runs and says how many jobs are wanted.
 
     Up: as many as bring what is left to an end within ``horizon``. Down: only below what there are blocks for, so a
-    job that has work keeps it, and nothing swings. When the last run has ended, ``minimum``. Fewer only when that has been so
-    for a minute.
+    job that has work keeps it, and nothing swings. When the last run has ended, ``minimum``. Fewer only when there have
+    been too many for a minute.
 
     Parameters
     ----------
