@@ -77,7 +77,8 @@ def test_how_long_a_worker_is_waited_for(
 def test_an_output_that_hangs_holds_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(examine_module, "DISK", 0.2)
-    monkeypatch.setattr(type(tmp_path), "is_dir", lambda self: release.wait(60) if self == tmp_path else True)
+    real = type(tmp_path).is_dir
+    monkeypatch.setattr(type(tmp_path), "is_dir", lambda self: release.wait(60) if self == tmp_path else real(self))
     try:
         found = list(examine_module.examine("local", tmp_path, wait=None))
     finally:
