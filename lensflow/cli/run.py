@@ -7,9 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
-import psutil
 import typer
-from dask.utils import parse_bytes
 
 from lensflow.cli.catalog import Json, show
 from lensflow.cli.detached import Detach, tell
@@ -18,7 +16,7 @@ from lensflow.engine import chain, jobs
 from lensflow.engine import plan as plans
 from lensflow.engine.catalog import graph as load_graph
 from lensflow.engine.claim import check
-from lensflow.engine.cluster import cluster, profile, running
+from lensflow.engine.cluster import cluster, promised
 from lensflow.engine.dashboard import page
 from lensflow.engine.run import run as run_data
 from lensflow.engine.rundir import RunDirectory
@@ -46,9 +44,10 @@ def plan(context: typer.Context, json: Json = False) -> None:  # noqa: FBT002 - 
         return
     job = jobs.parse(context.args)
     jobs.enlarged(job.settings, None)
-    found = plans.plan(job.graph(**job.arguments), threads=_threads(job.settings), out=job.settings.out)
+    memory, threads = promised(job.settings.cluster, job.settings.cluster_options)
+    found = plans.plan(job.graph(**job.arguments), threads=threads, out=job.settings.out)
     emit(found.as_json(), str(found), as_json=json)
-    found.check(_memory(job.settings))
+    found.check(memory)
 
 
 def submit(context: typer.Context, detach: Detach = False, json: Json = False) -> None:  # noqa: FBT002 - flags
@@ -138,23 +137,3 @@ def _wants_help(context: typer.Context) -> bool:
     else:
         sys.stdout.write(context.get_help() + "\n")
     return True
-
-
-def _threads(settings: jobs.Settings) -> int:
-    return int(_options(settings).get("threads_per_worker") or 1)
-
-
-def _memory(settings: jobs.Settings) -> int | None:
-    """Return the memory a worker would have, bytes, as far as the profile says so."""
-    wanted = _options(settings)
-    limit = wanted.get("memory_limit", "auto")
-    if limit == "auto":
-        return int(psutil.virtual_memory().total / (wanted.get("n_workers") or psutil.cpu_count() or 1))
-    return int(parse_bytes(limit)) if limit else None
-
-
-def _options(settings: jobs.Settings) -> dict[str, Any]:
-    if running(settings.cluster):
-        return {"memory_limit": settings.memory}
-    options = profile(settings.cluster)["lensflow"]["cluster"].get("options", {})
-    return {**options, **settings.cluster_options}

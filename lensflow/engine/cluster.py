@@ -200,6 +200,16 @@ def worker_memory(client: Client) -> int | None:
     return min(limits) if limits else None
 
 
+def usable_memory(client: Client) -> int | None:
+    """Return the bytes that a worker may occupy before Dask pauses or kills it; None without a limit."""
+    return _usable(worker_memory(client))
+
+
+def _usable(limit: int | None) -> int | None:
+    fractions = [dask.config.get(f"distributed.worker.memory.{name}", default=False) for name in ("pause", "terminate")]
+    return None if limit is None else int(limit * min((one for one in fractions if one), default=1.0))
+
+
 def promise(client: Client) -> dict[str, Any]:
     """Return what a cluster of jobs says of itself and of the workers it will have; {} for others."""
     said: dict[str, Any] = client.get_metadata([METADATA], default=None) or {}
@@ -207,7 +217,7 @@ def promise(client: Client) -> dict[str, Any]:
 
 
 def promised(name: str | Path, options: Mapping[str, Any]) -> tuple[int | None, int]:
-    """Return the memory (bytes, None without a limit) and the threads of a worker, as far as a profile says so.
+    """Return the usable memory (bytes, None without a limit) and the threads of a worker, as far as a profile says so.
 
     Parameters
     ----------
@@ -216,17 +226,19 @@ def promised(name: str | Path, options: Mapping[str, Any]) -> tuple[int | None, 
     options
         Replace values of the profile.
     """
-    given = {} if running(name) else profile(name)["lensflow"]["cluster"].get("options", {})
+    found = {} if running(name) else profile(name)
+    given = found.pop("lensflow")["cluster"].get("options", {}) if found else {}
     chosen = {**given, **options}
+    limit, threads = chosen.get("memory_limit", "auto" if found else None), int(chosen.get("threads_per_worker") or 1)
     if "cores" in chosen:  # jobs of SLURM
         kept = int(parse_bytes(chosen.get("driver_memory", 0)))
         sizes = {key: chosen.get(key) for key in ("cores", "processes", "memory_limit")}
         shape = Shape.of(memory=int(parse_bytes(chosen["memory"])) - kept, walltime=str(chosen["walltime"]), **sizes)  # type: ignore[arg-type]
-        return shape.worker_memory, shape.threads
-    limit, threads = chosen.get("memory_limit", None if running(name) else "auto"), chosen.get("threads_per_worker")
-    if limit == "auto":
+        limit, threads = shape.worker_memory, shape.threads
+    elif limit == "auto":
         limit = psutil.virtual_memory().total // (chosen.get("n_workers") or psutil.cpu_count() or 1)
-    return int(parse_bytes(limit)) if limit else None, int(threads or 1)
+    with dask.config.set(_dotted(found)):
+        return _usable(int(parse_bytes(limit)) if limit else None), threads
 
 
 def has_large(client: Client) -> bool:

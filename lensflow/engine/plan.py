@@ -78,7 +78,7 @@ class Plan:
         Raises
         ------
         Infeasible
-            If the predicted peak is above ``limit``, the memory of a worker in bytes; it says what would fit.
+            If the predicted peak is above ``limit``, the bytes that a worker may occupy; it says what would fit.
         """
         if limit is None or self.peak_memory <= limit:
             return
@@ -90,7 +90,7 @@ class Plan:
             remedies.insert(0, f"smaller blocks ({size(int(share * self.largest_block))} should fit)")
         raise Infeasible(
             f"a worker would need {size(self.peak_memory)} at its peak (step {self.peak_step}, {self.threads}"
-            f" thread(s), blocks of {size(self.largest_block)}), its limit is {size(limit)}:"
+            f" thread(s), blocks of {size(self.largest_block)}), it may use {size(limit)}:"
             f" use {' or '.join(filter(None, [', '.join(remedies[:-1]), remedies[-1]]))}"
         )
 

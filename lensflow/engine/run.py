@@ -11,7 +11,7 @@ from distributed import Client, get_client
 
 from lensflow.engine import upstream
 from lensflow.engine.claim import check, claimed, open_run
-from lensflow.engine.cluster import cluster, probe, promise, worker_memory
+from lensflow.engine.cluster import cluster, probe, promise, usable_memory
 from lensflow.engine.options import Options
 from lensflow.engine.plan import Plan, plan_work
 from lensflow.engine.rundir import RunDirectory
@@ -87,7 +87,7 @@ def run(
         token = uuid.uuid4().hex
         graph = lower(work.tree, work.grids, directory.out, token)
         plan = plan_work(work, graph, _threads(client), history=directory)
-        plan.check(worker_memory(client))
+        plan.check(usable_memory(client))
         if planned:
             planned(plan)
         await_worker(client)

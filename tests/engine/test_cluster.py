@@ -6,14 +6,17 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+import dask
 import pytest
 
 import lensflow as lf
-from lensflow.engine.cluster import profile, profiles, slots, worker_memory
+from lensflow.engine.cluster import profile, profiles, promised, slots, usable_memory, worker_memory
 from lensflow.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from distributed import Client
 
 
 def test_a_busy_dashboard_port_is_no_obstacle() -> None:
@@ -66,3 +69,22 @@ def test_names_that_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "odd.yaml").write_text("lensflow: {cluster: {class: nowhere.Cluster}}")
     with pytest.raises(BadInput, match="cannot be imported"), lf.cluster(tmp_path / "odd.yaml"):
         pass
+
+
+def test_what_dask_leaves_of_a_limit_is_what_a_plan_may_use(client: Client) -> None:
+    limit = worker_memory(client)
+    assert limit is not None
+    with dask.config.set({"distributed.worker.memory.pause": 0.8, "distributed.worker.memory.terminate": 0.95}):
+        assert usable_memory(client) == int(0.8 * limit)
+    with dask.config.set({"distributed.worker.memory.pause": False, "distributed.worker.memory.terminate": 0.95}):
+        assert usable_memory(client) == int(0.95 * limit)
+    with dask.config.set({"distributed.worker.memory.pause": False, "distributed.worker.memory.terminate": False}):
+        assert usable_memory(client) == limit
+
+
+def test_a_profile_says_what_its_workers_may_use() -> None:
+    assert promised("local", {"memory_limit": "10GiB", "threads_per_worker": 2}) == (9 << 30, 2)
+    assert promised("tcp://there:8786", {}) == (None, 1)
+    memory, threads = promised("slurm", {"cores": 2, "processes": 2, "memory": "4GiB"})
+    assert memory is not None
+    assert (1.5 * 2**30 < memory <= 1.8 * 2**30, threads) == (True, 1)

@@ -75,7 +75,7 @@ def test_what_cannot_fit_is_refused_in_a_sentence_that_says_what_would() -> None
     found.check(None)
     found.check(found.peak_memory)
     limit = found.peak_memory - 1
-    with pytest.raises(Infeasible, match=r"a worker would need .* at its peak \(step .*its limit is .*: use ") as no:
+    with pytest.raises(Infeasible, match=r"a worker would need .* at its peak \(step .*it may use .*: use ") as no:
         found.check(limit)
     assert no.value.exit_code == 3
     assert f"step {found.peak_step}" in str(no.value)
