@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import signal
 import sys
 import threading
 import time
@@ -163,6 +165,29 @@ def test_a_block_that_kills_its_worker_is_tried_alone_where_the_workers_are(
     assert [one["how"] for one in entry["tried"]] == ["worker", "alone"]
     assert entry["cause"] == cause
     assert entry["where"] == "alone on a worker's node"
+
+
+def test_a_job_that_is_cancelled_while_a_block_runs_alone_in_it_is_no_proof(site: Site, tmp_path: Path) -> None:
+    def work(number: int) -> None:
+        if number == 2:
+            times = (tmp_path / "begun").read_text().split().count("2")
+            if times == 1:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            time.sleep(15 if times == 2 else 0)  # alone: time enough for somebody to take the job
+
+    def strike() -> None:
+        if blocks.begun(tmp_path).count(2) == 2 and not struck:
+            struck.extend(line.split()[0] for line in sandbox.queued())
+            sandbox.ask("scancel", *struck)
+
+    struck: list[str] = []
+    with site.cluster(jobs=1, maximum_jobs=1) as client, misfortune(strike, 0.5):
+        run = lf.run(blocks.rows(6, work, tmp_path), tmp_path / "a.zarr", client=client, progress=False)
+    assert len(struck) == 1
+    assert run.status.standing == "done"
+    told = [(one["next"], one["message"]) for one in events(run, "retry") if one["block"] == "a[2,0]"]
+    assert [following for following, _ in told] == ["alone", "alone"]
+    assert f"job {struck[0]} ended (CANCELLED)" in told[1][1]
 
 
 def test_a_job_that_slurm_kills_for_its_memory_is_asked_about(site: Site, tmp_path: Path) -> None:
