@@ -91,7 +91,7 @@ def misfortune(strike: Callable[[], None], every: float) -> Iterator[None]:
 
 def test_cancelled_jobs_cost_the_blocks_in_flight_and_nothing_else(site: Site, tmp_path: Path) -> None:
     struck: list[str] = []
-    lazy = blocks.rows(200, blocks.sleeping(0.3), tmp_path)
+    lazy = blocks.rows(200, blocks.sleeping(0.2), tmp_path)
     with site.cluster(jobs=3, maximum_jobs=3) as client:
 
         def strike() -> None:
@@ -139,11 +139,11 @@ def test_results_in_memory_survive_scaling_down(site: Site, monkeypatch: pytest.
 
 
 def test_no_block_is_lost_to_a_time_limit(site: Site, tmp_path: Path) -> None:
-    lazy = blocks.rows(8, blocks.sleeping(20), tmp_path)
+    lazy = blocks.rows(6, blocks.sleeping(20), tmp_path)
     with site.cluster(jobs=1, walltime="00:01:00", adaptive=False) as client:
         run = lf.run(lazy, tmp_path / "a.zarr", client=client, progress=False)
     assert run.status.standing == "done"
-    assert sorted(blocks.begun(tmp_path)) == list(range(8))  # none in vain
+    assert sorted(blocks.begun(tmp_path)) == list(range(6))  # none in vain
     (folder,) = site.folders
     record = list(read(folder / "jobs.jsonl"))
     assert len({one["job"] for one in record if one["event"] == "met"}) >= 2
@@ -208,14 +208,14 @@ def test_a_job_that_slurm_kills_for_its_memory_is_asked_about(site: Site, tmp_pa
 
 
 def test_a_controller_that_is_away_is_no_death(site: Site, slurm: Sandbox, tmp_path: Path) -> None:
-    lazy = blocks.rows(30, blocks.sleeping(0.5), tmp_path)
+    lazy = blocks.rows(20, blocks.sleeping(0.5), tmp_path)
     with site.cluster(jobs=1, adaptive=False) as client:
         client.wait_for_workers(2, timeout=60)
         slurm.kill_controller()
         run = lf.run(lazy, tmp_path / "a.zarr", client=client, progress=False)
         slurm.start_controller()
         time.sleep(3)
-    assert sorted(blocks.begun(tmp_path)) == list(range(30))
+    assert sorted(blocks.begun(tmp_path)) == list(range(20))
     assert run.status.standing == "done"
     (folder,) = site.folders
     assert len([one for one in read(folder / "jobs.jsonl") if one["event"] == "submitted"]) == 1
