@@ -282,7 +282,7 @@ class Drive:
     def _lose(self, attempt: Attempt, why: str) -> None:
         """Send a block again that was lost on its way: no fault of the block, and not counted as one."""
         failure = Failure(OSError(f"lost on its way: {why}"), "", "raised")
-        self._wait(attempt, failure, self.policy.wait(1))
+        self._wait(attempt, failure, self.policy.wait(1), "isolate" if attempt.how == "alone" else "retry")
 
     def _succeed(self, attempt: Attempt, record: dict[str, Any]) -> None:
         if attempt.refused is not None:  # only now: what is blanked before it is written would be written after

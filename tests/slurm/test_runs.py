@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import signal
 import sys
 import threading
 import time
@@ -89,7 +91,7 @@ def misfortune(strike: Callable[[], None], every: float) -> Iterator[None]:
 
 def test_cancelled_jobs_cost_the_blocks_in_flight_and_nothing_else(site: Site, tmp_path: Path) -> None:
     struck: list[str] = []
-    lazy = blocks.rows(200, blocks.sleeping(0.3), tmp_path)
+    lazy = blocks.rows(200, blocks.sleeping(0.2), tmp_path)
     with site.cluster(jobs=3, maximum_jobs=3) as client:
 
         def strike() -> None:
@@ -137,11 +139,11 @@ def test_results_in_memory_survive_scaling_down(site: Site, monkeypatch: pytest.
 
 
 def test_no_block_is_lost_to_a_time_limit(site: Site, tmp_path: Path) -> None:
-    lazy = blocks.rows(8, blocks.sleeping(20), tmp_path)
+    lazy = blocks.rows(6, blocks.sleeping(20), tmp_path)
     with site.cluster(jobs=1, walltime="00:01:00", adaptive=False) as client:
         run = lf.run(lazy, tmp_path / "a.zarr", client=client, progress=False)
     assert run.status.standing == "done"
-    assert sorted(blocks.begun(tmp_path)) == list(range(8))  # none in vain
+    assert sorted(blocks.begun(tmp_path)) == list(range(6))  # none in vain
     (folder,) = site.folders
     record = list(read(folder / "jobs.jsonl"))
     assert len({one["job"] for one in record if one["event"] == "met"}) >= 2
@@ -165,6 +167,29 @@ def test_a_block_that_kills_its_worker_is_tried_alone_where_the_workers_are(
     assert entry["where"] == "alone on a worker's node"
 
 
+def test_a_job_that_is_cancelled_while_a_block_runs_alone_in_it_is_no_proof(site: Site, tmp_path: Path) -> None:
+    def work(number: int) -> None:
+        if number == 2:
+            times = (tmp_path / "begun").read_text().split().count("2")
+            if times == 1:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            time.sleep(15 if times == 2 else 0)  # alone: time enough for somebody to take the job
+
+    def strike() -> None:
+        if blocks.begun(tmp_path).count(2) == 2 and not struck:
+            struck.extend(line.split()[0] for line in sandbox.queued())
+            sandbox.ask("scancel", *struck)
+
+    struck: list[str] = []
+    with site.cluster(jobs=1, maximum_jobs=1) as client, misfortune(strike, 0.5):
+        run = lf.run(blocks.rows(6, work, tmp_path), tmp_path / "a.zarr", client=client, progress=False)
+    assert len(struck) == 1
+    assert run.status.standing == "done"
+    told = [(one["next"], one["message"]) for one in events(run, "retry") if one["block"] == "a[2,0]"]
+    assert [following for following, _ in told] == ["alone", "alone"]
+    assert f"job {struck[0]} ended (CANCELLED)" in told[1][1]
+
+
 def test_a_job_that_slurm_kills_for_its_memory_is_asked_about(site: Site, tmp_path: Path) -> None:
     """Memory outside a worker's sight, in a child process: SLURM kills the whole job. Alone, the child has a limit."""
 
@@ -183,14 +208,14 @@ def test_a_job_that_slurm_kills_for_its_memory_is_asked_about(site: Site, tmp_pa
 
 
 def test_a_controller_that_is_away_is_no_death(site: Site, slurm: Sandbox, tmp_path: Path) -> None:
-    lazy = blocks.rows(30, blocks.sleeping(0.5), tmp_path)
+    lazy = blocks.rows(20, blocks.sleeping(0.5), tmp_path)
     with site.cluster(jobs=1, adaptive=False) as client:
         client.wait_for_workers(2, timeout=60)
         slurm.kill_controller()
         run = lf.run(lazy, tmp_path / "a.zarr", client=client, progress=False)
         slurm.start_controller()
         time.sleep(3)
-    assert sorted(blocks.begun(tmp_path)) == list(range(30))
+    assert sorted(blocks.begun(tmp_path)) == list(range(20))
     assert run.status.standing == "done"
     (folder,) = site.folders
     assert len([one for one in read(folder / "jobs.jsonl") if one["event"] == "submitted"]) == 1
