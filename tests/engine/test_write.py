@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from lensflow.engine import write
+from lensflow.engine import store, write
 
 if TYPE_CHECKING:
     import pytest
@@ -19,7 +19,7 @@ def test_a_clock_that_is_put_forward_does_not_make_a_block_longer(monkeypatch: p
     jumps = itertools.count()
     put = SimpleNamespace(time=lambda: time.time() + 3600 * next(jumps), perf_counter=time.perf_counter)
     monkeypatch.setattr(write, "time", put)
-    monkeypatch.setattr(write.store, "open_array", lambda *_: np.zeros((2, 3), np.float32))
+    monkeypatch.setattr(store, "open_array", lambda *_: np.zeros((2, 3), np.float32))
     region = (slice(0, 2), slice(0, 3))
     target = SimpleNamespace(names=["a"], path="", group="", token="", region=lambda _: region)
     record = write.write_block(np.ones((2, 3), np.float32), target=cast("write.Target", target), block_id=(0, 0)).item()
