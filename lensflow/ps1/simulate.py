@@ -115,10 +115,7 @@ def simulate(
     """
     geometry = Geometry(scale)
     _check(format=format, mode=mode, seed=seed, stars=stars, galaxies=galaxies)
-    if format == "fits" and not quantise:
-        raise BadOption("quantise: found False for FITS, expected format zarr, the only one that keeps float32")
-    if not bands or not set(bands) <= set(BANDS):
-        raise BadOption(f"bands: found {', '.join(bands) or 'none'}, expected some of {', '.join(BANDS)}")
+    _check_kept(format, bands, quantise=quantise)
     names = [Skycell.parse(name) for name in dict.fromkeys(cells)] or _rectangle(projection, rows, columns)
     _check_drop(drop, names, bands)
     grids = [(grid_of(geometry, cell.projection), cell) for cell in names]
@@ -130,13 +127,10 @@ def simulate(
         galaxies=(4000 / scale if galaxies is None else galaxies) * sky_mode,
         defects=defects and sky_mode,
     )
-    (top, bottom), (left, right) = window_of(*grids[0])
-    sky = Sky(mode, scene, value, delta or ((top + bottom) // 2, (left + right) // 2))
+    sky = Sky(mode, scene, value, delta or _middle(window_of(*grids[0])))
     telescope = Telescope(sky, seed, noise=noise and sky_mode, weights=weights, masks=masks)
     out = Path(out)
-    source = out / "skycells.zarr" if format == "zarr" else out
-    source.mkdir(parents=True, exist_ok=True)
-    writer = ZarrWriter(source, quantise=quantise) if format == "zarr" else FitsWriter(source)
+    source, writer = _writer(out, format, quantise=quantise)
     files = write_cells(writer, telescope, grids, bands=bands, drop=drop, reuse=reuse)
     selection, catalogue = _lists_of(out, sector, camera, ccd)
     write_selection(selection, grids)
@@ -152,6 +146,18 @@ def simulate(
         bands=tuple(bands),
         sky=sky,
     )
+
+
+def _writer(out: Path, format: str, *, quantise: bool) -> tuple[Path, FitsWriter | ZarrWriter]:  # noqa: A002
+    """Make the folder or store for the cells; return it and what writes into it."""
+    source = out / "skycells.zarr" if format == "zarr" else out
+    source.mkdir(parents=True, exist_ok=True)
+    return source, ZarrWriter(source, quantise=quantise) if format == "zarr" else FitsWriter(source)
+
+
+def _middle(window: tuple[tuple[int, int], tuple[int, int]]) -> tuple[int, int]:
+    (top, bottom), (left, right) = window
+    return (top + bottom) // 2, (left + right) // 2
 
 
 def _lists_of(out: Path, sector: int, camera: int, ccd: int) -> tuple[Path, Path]:
@@ -175,6 +181,13 @@ def _check(*, format: str, mode: str, seed: int, stars: int | None, galaxies: in
     for name, number in (("seed", seed), ("stars", stars), ("galaxies", galaxies)):
         if number is not None and number < 0:
             raise BadOption(f"{name}: found {number}, expected 0 or more")
+
+
+def _check_kept(format: str, bands: Sequence[str], *, quantise: bool) -> None:  # noqa: A002
+    if format == "fits" and not quantise:
+        raise BadOption("quantise: found False for FITS, expected format zarr, the only one that keeps float32")
+    if not bands or not set(bands) <= set(BANDS):
+        raise BadOption(f"bands: found {', '.join(bands) or 'none'}, expected some of {', '.join(BANDS)}")
 
 
 def _check_drop(drop: Sequence[str], cells: Sequence[Skycell], bands: Sequence[str]) -> None:
