@@ -9,7 +9,7 @@ from lensflow.ps1.blur import convolve
 from lensflow.ps1.ccd import with_ccds
 from lensflow.ps1.export import export
 from lensflow.ps1.inventory import Plan
-from lensflow.ps1.mosaic import projection_image
+from lensflow.ps1.mosaic import stitched_pieces
 from lensflow.ps1.options import Options, inputs
 from lensflow.ps1.outlines import outlined
 from lensflow.ps1.outputs import projection_node, tree
@@ -17,7 +17,7 @@ from lensflow.ps1.picture import before_after, picture
 from lensflow.ps1.removed import GROUP
 from lensflow.ps1.signature import takes
 from lensflow.ps1.simulate import simulate
-from lensflow.ps1.wholecells import cleaned_image, star_catalogue
+from lensflow.ps1.wholecells import cleaned_pieces, star_catalogue
 
 __all__ = ["DEMO", "before_after", "export", "graph", "inputs", "picture", "simulate"]
 
@@ -58,12 +58,11 @@ def graph(source: Path, **options: object) -> xr.DataTree:
 
 
 def _projection(plan: Plan, options: Options, stars: Delayed | None) -> dict[str, xr.Dataset]:
-    if options.whole_cells(plan):  # background, stars: a task a skycell, which blocks are stitched of
-        image, table = cleaned_image(plan.layout, options.cleaning, stars, origin=options.origin)
-    else:  # linearised, combined, pasted by ownership: blocks read the rows that they need
-        image, table = projection_image(plan.layout, origin=options.origin), None
-    sigma, radius = options.sigma_px, options.radius_px
-    blurred = convolve(image, sigma=sigma, radius=radius, nan=options.nan, min_coverage=options.min_coverage)
+    if options.whole_cells(plan):  # background, stars: a task a skycell, which pieces are stitched of
+        pieces, table = cleaned_pieces(plan.layout, options.cleaning, stars, origin=options.origin)
+    else:  # linearised, combined, pasted by ownership: pieces read the rows that they need
+        pieces, table = stitched_pieces(plan.layout, origin=options.origin), None
+    blurred = convolve(pieces, plan.layout, **options.kernel)
     name = f"{plan.layout.projection.number:04d}"
-    nodes = {name: outlined(projection_node(image, blurred, plan), plan)}
+    nodes = {name: outlined(projection_node(blurred, plan), plan)}
     return nodes | ({} if table is None else {f"{name}/{GROUP}": table})

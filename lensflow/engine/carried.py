@@ -30,13 +30,13 @@ class Halo:
 
 
 def halo(layers: HighLevelGraph) -> Halo:
-    """Add up the halos of a graph: for each array with one, its bytes less those of the array it is cut from."""
+    """Add up the halos of a graph: for each array with one, its bytes less those of the largest it is made of."""
     beyond = inside = 0
     for name, needs in layers.dependencies.items():
-        if not str(name).startswith(OVERLAPPING) or len(needs) != 1:
+        if not str(name).startswith(OVERLAPPING):
             continue
-        around, core = sizes.of_array(name), sizes.of_array(next(iter(needs)))
-        if around is None or core is None:
+        around, core = sizes.of_array(name), max((sizes.of_array(need) or 0 for need in needs), default=0)
+        if around is None or not core:
             return Halo(None, None)
         beyond += around - core
         inside += core

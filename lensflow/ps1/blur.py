@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
+import dask.array as da
 import numpy as np
+from dask.base import tokenize
 
 from lensflow.arrays.gaussian import gaussian_blur_masked, gaussian_blur_variance
-from lensflow.arrays.overlap import map_overlap
+from lensflow.arrays.interlock import gather
+from lensflow.ps1.mosaic import unpacked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import xarray as xr
     from numpy.typing import NDArray
+
+    from lensflow.arrays.interlock import Pieces
+    from lensflow.ps1.layout import Layout
+
+BLURRED = ("flux", "variance")  # the fields that need a halo, in the order that blur_block takes them
 
 Nan = Literal["normalise", "zero"]
 
@@ -53,14 +64,16 @@ def blur_block(
     return tuple(outputs)
 
 
-def convolve(image: xr.Dataset, *, sigma: float, radius: int, nan: Nan, min_coverage: float) -> xr.Dataset:
-    """Convolve a padded projection image lazily; the outermost ``radius`` pixels are its halo.
+def convolve(pieces: Pieces, layout: Layout, *, sigma: float, radius: int, nan: Nan, min_coverage: float) -> xr.Dataset:
+    """Convolve the image of a projection lazily, block by block.
 
     Parameters
     ----------
-    image
-        ``flux`` (y, x) in counts/s, and ``variance`` if the uncertainty is wanted, on the box with ``radius``
-        pixels on all sides.
+    pieces
+        The image on the box with a margin of ``radius`` pixels, as the layout cuts it: flux (counts/s), mask, and
+        variance, origin as they are wanted.
+    layout
+        Of the projection.
     sigma, radius
         Of the kernel w_k = exp(-k^2/2 sigma^2)/sum over abs(k) <= radius, in px.
     nan, min_coverage
@@ -69,17 +82,33 @@ def convolve(image: xr.Dataset, *, sigma: float, radius: int, nan: Nan, min_cove
     Returns
     -------
     xr.Dataset
-        ``flux``, ``coverage`` and maybe ``uncertainty``, f4 on the box; the kernel in the attributes.
+        ``flux``, ``coverage`` and maybe ``uncertainty``, f4 on the box; ``mask`` and maybe ``origin`` as they were; the
+        kernel in the attributes.
     """
-    inputs = [image[name] for name in ("flux", "variance") if name in image]
-    names = ("flux", "coverage", "uncertainty")[: len(inputs) + 1]
-    blurred = map_overlap(
-        blur_block,
-        *inputs,
-        depth={"y": radius, "x": radius},
-        boundary="valid",
-        trim=False,
-        outputs=dict.fromkeys(names, "f4"),
-        kwargs={"sigma": sigma, "radius": radius, "nan": nan, "min_coverage": min_coverage},
+    around = gather(pieces, layout.chunks, depth=radius, haloed=BLURRED)
+    names = around.dtype.names
+    carried = [name for name in names if name not in BLURRED]
+    made = ["flux", "coverage", *(["uncertainty"] if "variance" in names else [])]
+    packed = np.dtype([*((name, "f4") for name in made), *((name, around.dtype[name]) for name in carried)])
+    blur = partial(_blur_fields, names=names, sigma=sigma, radius=radius, nan=nan, min_coverage=min_coverage)
+    blocks = da.map_blocks(
+        blur,
+        around,
+        chunks=layout.chunks,
+        dtype=packed,
+        meta=np.empty((0, 0), packed),
+        name=f"blur-{tokenize(around.name, blur)}",
     )
-    return blurred.assign_attrs(sigma_px=sigma, radius_px=radius)
+    return unpacked(blocks, layout.box).assign_attrs(sigma_px=sigma, radius_px=radius)
+
+
+def _blur_fields(
+    block: tuple[NDArray[Any], ...],
+    *,
+    names: Sequence[str],
+    **kernel: Any,  # noqa: ANN401 - as blur_block takes them
+) -> tuple[NDArray[Any], ...]:
+    """Blur what is to be blurred of a block and hand on the rest."""
+    fields = dict(zip(names, block, strict=True))
+    blurred = blur_block(*(fields.pop(name) for name in BLURRED if name in fields), **kernel)
+    return (*blurred, *fields.values())

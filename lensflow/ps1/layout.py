@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
+from lensflow.arrays.interlock import interlocked, padded
 from lensflow.arrays.reproject import TanGrid
 from lensflow.ps1.cells import Rect, bounding
 from lensflow.ps1.ownership import Coverage, owned_regions, uncovered
@@ -37,7 +38,7 @@ class Layout:
     edge, split
         Rules of ownership, px.
     pad
-        Margin of the image around the box on all sides, px.
+        Margin of the image around the box on all sides, px: the halo of the outermost blocks.
     columns_per_block
         Width of blocks in strides of cells; None is the whole width.
     reach
@@ -112,17 +113,16 @@ class Layout:
         return _lengths(height, self.projection.stride_y), _lengths(width, across)
 
     @property
-    def padded_chunks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Chunks of the padded image: as those of the box, the outermost carry the pad."""
-        down, across = (_padded(lengths, self.pad) for lengths in self.chunks)
-        return down, across
+    def pieces(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Chunks of the padded image: rows that blocks share as their halos are pieces of their own."""
+        down, across = self.chunks
+        return interlocked(down, self.pad), padded(across, self.pad)
 
-    def block(self, index: tuple[int, ...]) -> Rect:
-        """Return the pixels of the projection that a block of the padded image covers."""
+    def piece(self, index: tuple[int, ...]) -> Rect:
+        """Return the pixels of the projection that a piece of the padded image covers."""
         corner = self.box.grown(self.pad)
         (y0, y1), (x0, x1) = (
-            list(pairwise(accumulate(lengths, initial=0)))[i]
-            for i, lengths in zip(index, self.padded_chunks, strict=True)
+            list(pairwise(accumulate(lengths, initial=0)))[i] for i, lengths in zip(index, self.pieces, strict=True)
         )
         return Rect(y0, x0, y1, x1).moved(corner.y0, corner.x0)
 
@@ -148,10 +148,3 @@ class Layout:
 def _lengths(size: int, step: int) -> tuple[int, ...]:
     whole, rest = divmod(size, step)
     return (step,) * whole + ((rest,) if rest else ())
-
-
-def _padded(lengths: tuple[int, ...], pad: int) -> tuple[int, ...]:
-    padded = list(lengths)
-    padded[0] += pad
-    padded[-1] += pad
-    return tuple(padded)

@@ -1,4 +1,4 @@
-"""Skycells stitched into the image of a projection: one task a block, each reads just the rows it needs."""
+"""Skycells stitched into the image of a projection: one task a piece, each reads just the rows it needs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from lensflow import events
+from lensflow.arrays.interlock import Pieces
 from lensflow.ps1.cells import Rect, bounding
 from lensflow.ps1.combine import Combination, agrees
 from lensflow.ps1.fill import fill
@@ -23,7 +24,17 @@ if TYPE_CHECKING:
 
     from lensflow.ps1.cells import CellFiles
 
-__all__ = ["Layout", "Pixels", "note_tangents", "origins", "owned_pixels", "projection_image", "stitch", "unpacked"]
+__all__ = [
+    "Layout",
+    "Pixels",
+    "note_tangents",
+    "origins",
+    "owned_pixels",
+    "projection_image",
+    "stitch",
+    "stitched_pieces",
+    "unpacked",
+]
 
 SELECTED, HALO, FILLED = 1, 2, 3  # where a pixel comes from
 
@@ -42,14 +53,14 @@ def owned_pixels(layout: Layout, area: Rect) -> Pixels:
 
 
 def stitch(layout: Layout, *, origin: bool = False, block_id: tuple[int, ...]) -> tuple[NDArray[Any], ...]:
-    """Make one block: what cells of the projection own, then what other projections fill in.
+    """Make one piece: what cells of the projection own, then what other projections fill in.
 
     Returns
     -------
     tuple
         flux (f4), mask (u2), then variance (f4) if the recipe asks for it, then origin (u1) if asked for.
     """
-    area = layout.block(block_id)
+    area = layout.piece(block_id)
     pixels = owned_pixels(layout, area)
     filled = fill(layout, area, pixels, read=owned_pixels)
     arrays = [array for array in pixels if array is not None]
@@ -75,9 +86,9 @@ def _paste(
     area: Rect,
     pixels: Pixels,
 ) -> None:
-    """Write the regions (pixels of the block) of one cell."""
+    """Write the regions (pixels of the piece) of one cell."""
     y, x = layout.projection.cell_origin(files.cell.y, files.cell.x)
-    y, x = y - area.y0, x - area.x0  # of the cell in the block
+    y, x = y - area.y0, x - area.x0  # of the cell in the piece
     extent = bounding(regions)
     combination = Combination(files, layout.projection, layout.recipe)
     for slab in combination.slabs(extent.y0 - y, extent.y1 - y):
@@ -109,8 +120,8 @@ def _pick(block: tuple[NDArray[Any], ...], *, index: int) -> NDArray[Any]:
     return block[index]
 
 
-def projection_image(layout: Layout, *, origin: bool = False) -> xr.Dataset:
-    """Return the stitched image of a projection before it is convolved, lazily.
+def stitched_pieces(layout: Layout, *, origin: bool = False) -> Pieces:
+    """Return the stitched image of a projection before it is convolved, lazily, in the pieces of the layout.
 
     Parameters
     ----------
@@ -121,28 +132,44 @@ def projection_image(layout: Layout, *, origin: bool = False) -> xr.Dataset:
 
     Returns
     -------
-    xr.Dataset
-        ``flux`` (y, x) f4 in counts/s, NaN where there is nothing; ``mask`` u2; ``variance`` f4 in (counts/s)^2
-        if the recipe makes it; ``origin`` u1 if asked for. The box with ``pad`` pixels on all sides; y and x
-        are pixel indices of the projection. Blocks of one row of cells: a tile of a file is read once.
+    Pieces
+        A field for each array: ``flux`` f4 in counts/s, NaN where there is
+        nothing; ``mask`` u2; ``variance`` f4 in (counts/s)^2 if the recipe makes it; ``origin`` u1 if asked for. What
+        is read is read once for all of them; from the fields a plan of memory knows how large they are.
     """
     names: dict[str, type] = {"flux": np.float32, "mask": np.uint16}
     if layout.recipe.uncertainty:
         names["variance"] = np.float32
     if origin:
         names["origin"] = np.uint8
-    # the blocks are tuples, picked apart below: what is read is read once for all of them; the type of their
-    # array has a field for each, so that a plan of memory knows how large they are
     packed = np.dtype(list(names.items()))
     # bound, not passed: Dask would look for arrays in every field of every cell
     make = partial(stitch, layout, origin=origin)
-    blocks = da.map_blocks(make, chunks=layout.padded_chunks, dtype=packed, meta=np.empty((0, 0), packed))
-    return unpacked(blocks, layout)
+    return Pieces(da.map_blocks(make, chunks=layout.pieces, dtype=packed, meta=np.empty((0, 0), packed)), make)
 
 
-def unpacked(blocks: da.Array, layout: Layout) -> xr.Dataset:
+def projection_image(layout: Layout, pieces: Pieces | None = None, *, origin: bool = False) -> xr.Dataset:
+    """Return the image of a projection before it is convolved as variables, lazily: to look at.
+
+    Parameters
+    ----------
+    layout
+        Of the projection.
+    pieces
+        The image in pieces; None for those of :func:`stitched_pieces`, which ``origin`` goes to.
+
+    Returns
+    -------
+    xr.Dataset
+        A variable for each field, on the box with ``pad`` pixels on all sides; y and x are pixel indices of the
+        projection.
+    """
+    shown = stitched_pieces(layout, origin=origin) if pieces is None else pieces
+    return unpacked(shown.array, layout.box.grown(layout.pad))
+
+
+def unpacked(blocks: da.Array, area: Rect) -> xr.Dataset:
     """Return the variables of blocks that are tuples of arrays, named by the fields of their type."""
-    area = layout.box.grown(layout.pad)
     coords = {
         "y": np.arange(area.y0, area.y1, dtype=np.int32),
         "x": np.arange(area.x0, area.x1, dtype=np.int32),

@@ -211,6 +211,16 @@ class Options:
         return self.geometry.radius if self.radius is None else round(self.radius / self.scale)
 
     @property
+    def kernel(self) -> dict[str, Any]:
+        """How images are convolved: what :func:`lensflow.ps1.blur.convolve` takes."""
+        return {
+            "sigma": self.sigma_px,
+            "radius": self.radius_px,
+            "nan": self.nan,
+            "min_coverage": self.min_coverage,
+        }
+
+    @property
     def edge_px(self) -> int:
         """Unusable edge of a cell in px of the source."""
         if self.edge is None:

@@ -47,21 +47,17 @@ _ABOUT: dict[str, dict[str, Any]] = {
 _FILL = {"flux": np.nan, "coverage": 0.0, "uncertainty": np.nan, "mask": 0, "origin": 0}
 
 
-def projection_node(image: xr.Dataset, blurred: xr.Dataset, plan: Plan) -> xr.Dataset:
-    """Put the variables of a projection together: what is stored of it.
+def projection_node(blurred: xr.Dataset, plan: Plan) -> xr.Dataset:
+    """Make of the variables of a projection what is stored of it.
 
     Parameters
     ----------
-    image
-        The padded projection image.
     blurred
-        Flux, coverage and maybe uncertainty on the box; its attributes are kept.
+        Flux, mask, coverage and maybe uncertainty and origin on the box; its attributes are kept.
     plan
         Of this projection.
     """
-    pad = plan.layout.pad
-    inside = image.isel(y=slice(pad, -pad or None), x=slice(pad, -pad or None))
-    node = blurred.assign({name: inside[name] for name in ("mask", "origin") if name in inside})
+    node = blurred.copy()
     for name in ("flux", "uncertainty"):
         if name in node:
             node[name] = node[name].copy(data=within_selection(node[name].data, plan.layout))

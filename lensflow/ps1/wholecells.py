@@ -1,4 +1,4 @@
-"""Skycells that are cleaned as a whole, each once, and the blocks of the image that are stitched of their parts."""
+"""Skycells that are cleaned as a whole, each once, and the pieces of the image that are stitched of their parts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
+from lensflow.arrays.interlock import Pieces
 from lensflow.ps1.background import CleanCell, clean_cell
 from lensflow.ps1.cells import Rect, bounding
 from lensflow.ps1.fill import fill
 from lensflow.ps1.gaia import read_stars
-from lensflow.ps1.mosaic import Pixels, note_tangents, origins, unpacked
+from lensflow.ps1.mosaic import Pixels, note_tangents, origins
 from lensflow.ps1.removed import removed_table
 from lensflow.ps1.suppliers import extents as supplied
 from lensflow.ps1.tessellation import Skycell
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from lensflow.ps1.background import Cleaning
     from lensflow.ps1.layout import Layout
 
-Place = tuple[int, ...]  # of a block
+Place = tuple[int, ...]  # of a piece
 
 
 def star_catalogue(paths: Sequence[Path], *, epoch: float | None) -> Delayed | None:
@@ -39,10 +40,10 @@ def star_catalogue(paths: Sequence[Path], *, epoch: float | None) -> Delayed | N
     return dask.delayed(read_stars, pure=True)(tuple(paths), epoch=epoch) if paths else None
 
 
-def cleaned_image(
+def cleaned_pieces(
     layout: Layout, cleaning: Cleaning, stars: Delayed | None = None, *, origin: bool = False
-) -> tuple[xr.Dataset, xr.Dataset | None]:
-    """Return the image of a projection, as :func:`lensflow.ps1.mosaic.projection_image`, stitched of cleaned cells.
+) -> tuple[Pieces, xr.Dataset | None]:
+    """Return the image of a projection, as :func:`lensflow.ps1.mosaic.stitched_pieces`, made of cleaned cells.
 
     Parameters
     ----------
@@ -58,12 +59,12 @@ def cleaned_image(
     Returns
     -------
     tuple
-        The image, and the table of what was removed from the cells of the projection; None if stars stay.
+        The pieces, and the table of what was removed from the cells of the projection; None if stars stay.
 
     Notes
     -----
-    A cell is kept until all that is made of it is made. So what later blocks need, and the rows, are taken together
-    with the first block: a few rows of pixels outlive it, not the whole cell. For the same reason a cell that fills
+    A cell is kept until all that is made of it is made. So what later pieces need, and the rows, are taken together
+    with the first piece: a few rows of pixels outlive it, not the whole cell. For the same reason a cell that fills
     another projection is cleaned once for each of the two.
     """
     names = {"flux": "f4", "mask": "u2", "variance": "f4", "origin": "u1"}
@@ -74,7 +75,7 @@ def cleaned_image(
     own = [cell for cell in cells if cell.projection == layout.projection.number]
     take: Delayed = dask.delayed(attrgetter("removed"), pure=True, traverse=False)
     rows = {cell: take(cells[cell]) for cell in own} if stars is not None else {}
-    blocks = np.empty([len(lengths) for lengths in layout.padded_chunks], object)
+    blocks = np.empty([len(lengths) for lengths in layout.pieces], object)
     kept: dict[tuple[Place, Skycell], Delayed] = {}
     met: set[Skycell] = set()
     for place, needed in extents.items():
@@ -87,8 +88,8 @@ def cleaned_image(
         parts = [cells[cell] if cell in new else kept[place, cell] for cell in needed]
         stitch = partial(stitch_cleaned, layout, place, list(needed), origin=origin, uncertainty=cleaning.uncertainty)
         value = dask.delayed(stitch, pure=True, traverse=False)(parts, early)
-        blocks[place] = da.from_delayed(value, layout.block(place).shape, meta=np.empty((0, 0), packed))
-    return unpacked(da.block(blocks.tolist()), layout), removed_table(rows) if rows else None
+        blocks[place] = da.from_delayed(value, layout.piece(place).shape, meta=np.empty((0, 0), packed))
+    return Pieces(da.block(blocks.tolist())), removed_table(rows) if rows else None
 
 
 def _cells(layout: Layout, needed: set[Skycell], cleaning: Cleaning, stars: Delayed | None) -> dict[Skycell, Delayed]:
@@ -115,10 +116,10 @@ def _cells(layout: Layout, needed: set[Skycell], cleaning: Cleaning, stars: Dela
 
 
 def _extents(layout: Layout) -> dict[Place, dict[Skycell, Rect]]:
-    """Return what each block needs of each cell: the smallest rectangle (in pixels of the cell) that holds it."""
+    """Return what each piece needs of each cell: the smallest rectangle (in pixels of the cell) that holds it."""
     found: dict[Place, dict[Skycell, Rect]] = {}
-    for place in np.ndindex(*(len(lengths) for lengths in layout.padded_chunks)):
-        area, number = layout.block(place), layout.projection.number
+    for place in np.ndindex(*(len(lengths) for lengths in layout.pieces)):
+        area, number = layout.piece(place), layout.projection.number
         needed = found.setdefault(place, {})
         for index, regions in layout.owned(area).items():
             y0, x0 = layout.projection.cell_origin(*index)
@@ -144,14 +145,14 @@ def stitch_cleaned(
     origin: bool,
     uncertainty: bool,
 ) -> tuple[NDArray[Any], ...]:
-    """Paste cleaned cells, or parts of them, into one block of the image, and fill what they leave.
+    """Paste cleaned cells, or parts of them, into one piece of the image, and fill what they leave.
 
     Returns
     -------
     tuple
         flux (f4), mask (u2), variance (f4) and origin (u1) if asked for.
     """
-    area = layout.block(place)
+    area = layout.piece(place)
     held = dict(zip(cells, parts, strict=True))
     read = partial(cleaned_pixels, held=held, uncertainty=uncertainty)
     pixels = read(layout, area)

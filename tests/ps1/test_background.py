@@ -33,7 +33,7 @@ from lensflow.ps1.removed import SLOTS
 from lensflow.ps1.simulate import simulate
 from lensflow.ps1.tessellation import Geometry, Skycell, sky_to_grid
 from lensflow.ps1.truth import Truth
-from lensflow.ps1.wholecells import cleaned_image, star_catalogue
+from lensflow.ps1.wholecells import cleaned_pieces, star_catalogue
 
 SCALE = 20
 LIMIT = 17.0  # TESS magnitude: the small sky has no brighter stars than it needs
@@ -60,8 +60,8 @@ def image(sky: Truth, cleaning: Cleaning | None = None, **words: Any) -> xr.Data
     layout = layout_of(sky, **words)
     if cleaning is None:
         return projection_image(layout, origin=True).compute(scheduler="sync")
-    lazy, _ = cleaned_image(layout, cleaning, star_catalogue((sky.catalogue,), epoch=None), origin=True)
-    return lazy.compute(scheduler="sync")
+    pieces, _ = cleaned_pieces(layout, cleaning, star_catalogue((sky.catalogue,), epoch=None), origin=True)
+    return projection_image(layout, pieces).compute(scheduler="sync")
 
 
 def run(source: Path, number: int = 2246, **words: Any) -> xr.Dataset:
@@ -147,8 +147,8 @@ def test_a_cell_is_read_and_cleaned_once(sky: Truth, columns: int | None, monkey
 def test_parts_for_later_blocks_are_cut_with_the_first(sky: Truth) -> None:
     """Nothing but the parts of a cell may keep the cell waiting for another block."""
     layout = layout_of(sky)
-    lazy, _ = cleaned_image(layout, Cleaning("sep"))
-    graph = dict(lazy.flux.data.__dask_graph__())
+    lazy, _ = cleaned_pieces(layout, Cleaning("sep"))
+    graph = dict(lazy.array.__dask_graph__())
     keys = {key for key in graph if isinstance(key, tuple) and key[0].startswith("clean_cell")}
     assert len(keys) == 4
     users = [key for key in graph if keys & get_dependencies(graph, key)]

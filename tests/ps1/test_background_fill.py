@@ -13,7 +13,7 @@ from lensflow.ps1.mosaic import FILLED, projection_image
 from lensflow.ps1.options import Options
 from lensflow.ps1.simulate import simulate
 from lensflow.ps1.tessellation import Geometry, grid_to_sky, locate
-from lensflow.ps1.wholecells import cleaned_image, star_catalogue
+from lensflow.ps1.wholecells import cleaned_pieces, star_catalogue
 
 SCALE = 40
 NUMBER, CORNER = 2157, (9, 9)  # the north-western corner of a projection at RA 0
@@ -51,8 +51,8 @@ def image(source: Path, cleaning: Cleaning | None, **words: Any) -> xr.Dataset:
     if cleaning is None:
         return projection_image(layout, origin=True).compute(scheduler="sync")
     catalogue = next(source.parent.rglob("gaia*.csv"))
-    lazy, _ = cleaned_image(layout, cleaning, star_catalogue((catalogue,), epoch=None), origin=True)
-    return lazy.compute(scheduler="sync")
+    pieces, _ = cleaned_pieces(layout, cleaning, star_catalogue((catalogue,), epoch=None), origin=True)
+    return projection_image(layout, pieces).compute(scheduler="sync")
 
 
 @pytest.mark.parametrize("columns", [None, 1])

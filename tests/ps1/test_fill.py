@@ -24,7 +24,7 @@ from lensflow.ps1.cells import BandFiles, CellFiles, Rect
 from lensflow.ps1.combine import Combination, Recipe
 from lensflow.ps1.fill import fill
 from lensflow.ps1.layout import Layout
-from lensflow.ps1.mosaic import Pixels, projection_image
+from lensflow.ps1.mosaic import Pixels, projection_image, stitched_pieces
 from lensflow.ps1.observe import Telescope, ZarrWriter, write_cells
 from lensflow.ps1.options import Options, inputs
 from lensflow.ps1.ownership import Coverage, uncovered
@@ -230,7 +230,7 @@ def test_no_more_than_a_window_of_a_source_is_asked_for_and_little_twice() -> No
     for number, block in ((2180, (0, 0)), (2619, (4, 0)), (2619, (10, 0))):
         sources = tuple(layout(n, EVERY, geometry) for n in near(number, geometry))
         one = layout(number, EVERY, geometry, sources=sources)
-        area, asked = one.block(block), []
+        area, asked = one.piece(block), []
         supplies: dict[int, list[Any]] = {}
         maps = homographies(one)
         for tile in tiles(one, area, maps):
@@ -252,7 +252,7 @@ def test_extents_hold_what_is_read_of_the_cells_of_sources() -> None:
     geometry = Geometry(SCALE)
     sources = tuple(layout(n, EVERY, geometry) for n in near(2619, geometry))
     one = layout(2619, EVERY, geometry, sources=sources, columns_per_block=2)
-    area = one.block((9, 0))
+    area = one.piece((9, 0))
     bounds = extents(one, area)
     whole, held = blank(area), blank(area)
 
@@ -271,7 +271,7 @@ def test_extents_hold_what_is_read_of_the_cells_of_sources() -> None:
     fill(one, area, held, read=read)
     assert np.isfinite(whole.flux).any()
     np.testing.assert_array_equal(held.flux, whole.flux)
-    assert extents(one, one.block((5, 2))) == {}
+    assert extents(one, one.piece((5, 2))) == {}
 
 
 def test_a_block_with_nothing_to_fill_asks_for_nothing() -> None:
@@ -279,11 +279,11 @@ def test_a_block_with_nothing_to_fill_asks_for_nothing() -> None:
     sources = tuple(layout(n, EVERY, geometry) for n in near(2180, geometry))
     one = layout(2180, EVERY, geometry, sources=sources, columns_per_block=1)
     asked: list[Rect] = []
-    area = one.block((4, 4))
+    area = one.piece((4, 4))
     pixels = blank(area)
     assert fill(one, area, pixels, read=ramps(0, asked)) == []
     assert not asked
-    area = one.block((0, 4))
+    area = one.piece((0, 4))
     assert fill(one, area, blank(area), read=ramps(0, asked))
     assert asked
 
@@ -292,9 +292,9 @@ def test_the_graph_of_a_ccd_is_small() -> None:
     geometry = Geometry()
     sources = tuple(layout(n, EVERY, geometry) for n in near(2180, geometry))
     one = layout(2180, EVERY, geometry, sources=sources, columns_per_block=1)
-    made = projection_image(one, origin=True)
-    blurred = convolve(made, sigma=60.0, radius=geometry.radius, nan="normalise", min_coverage=0.2)
-    tasks = len(set(dict(blurred.__dask_graph__())) | set(dict(made.__dask_graph__())))
+    made = stitched_pieces(one, origin=True)
+    blurred = convolve(made, one, sigma=60.0, radius=geometry.radius, nan="normalise", min_coverage=0.2)
+    tasks = len(set(dict(blurred.__dask_graph__())) | set(dict(made.array.__dask_graph__())))
     assert 20 * tasks < 100_000  # whole projections, of 15-23
     assert len(cloudpickle.dumps(one)) < 500_000  # it travels with every block
 

@@ -30,7 +30,7 @@ def test_blocks_are_rows_of_cells_and_the_outermost_carry_the_pad(source: Path, 
     assert down == (plan.projection.stride_y,) * 3 + (12,)
     assert across == {None: (3 * stride + 12,), 1: (stride,) * 3 + (12,), 2: (2 * stride, stride + 12)}[columns]
     image = projection_image(plan)
-    assert image.flux.chunks == plan.padded_chunks
+    assert image.flux.chunks == plan.pieces
     assert image.flux.shape == plan.box.grown(plan.pad).shape
     assert (int(image.y[0]), int(image.x[0])) == (plan.box.y0 - plan.pad, plan.box.x0 - plan.pad)
 
