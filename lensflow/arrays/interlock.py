@@ -22,6 +22,7 @@ from functools import partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
+import dask
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
@@ -96,21 +97,24 @@ def gather(pieces: Pieces, chunks: Chunks, *, depth: int, haloed: Collection[str
         raise ValueError(f"pieces of {array.chunks} are not those of blocks of {chunks} with a halo of {depth}")
     if min(columns[1:-1], default=depth) < depth:
         raise ValueError(f"columns of {columns}: expected at least {depth}, the halo of the next")
-    last = len(columns) - 1
-    sides = [_edges(array, depth, haloed, left=left) for left in (True, False)] if last else []
+    sides = [_edges(array, depth, haloed, left=left) for left in (True, False)] if len(columns) > 1 else []
     # Dask's own word first, which it has for arrays with a halo
     name = f"overlap-{key_split(array.name)}-{tokenize(array.name, chunks, depth, sorted(haloed))}"
     wide = tuple(field in haloed for field in array.dtype.names)
-    spans = _spans(rows, depth)
-    users = Counter(k for begin, end in spans for k in range(begin, end))
-    tasks: dict[tuple[object, ...], tuple[object, ...]] = {}
-    for i, (begin, end) in enumerate(spans):
-        for j in range(last + 1):
-            alone = [k for k in range(begin, end) if users[k] == 1 and not last] if pieces.make else []
-            assemble = _Assembly(depth, wide, j > 0, j < last, {k - begin: (k, j) for k in alone}, pieces.make)
-            parts = [[] if k in alone else list(_row(array, sides, k, j)) for k in range(begin, end)]
+    tasks = {}
+    workspace = 0
+    for i, (begin, end, alone) in enumerate(_spans(rows, depth)):
+        own = alone if pieces.make and not sides else []  # where there are sides, neighbours need all of them
+        for j in range(len(columns)):
+            assemble = _Assembly(
+                depth, wide, j > 0, j < len(columns) - 1, {k - begin: (k, j) for k in own}, pieces.make
+            )
+            parts = [[] if k in own else list(_row(array, sides, k, j)) for k in range(begin, end)]
             tasks[name, i, j] = (assemble, parts)
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[array, *sides])
+            workspace = max(workspace, *(array.chunks[0][k] * array.chunks[1][j] for k in own), 0)
+    # a plan of memory learns in this way what a task makes beside what it returns
+    with dask.annotate(workspace=workspace * array.dtype.itemsize):
+        graph = HighLevelGraph.from_collections(name, tasks, dependencies=[array, *sides])
     down, across = (tuple(length + 2 * depth for length in lengths) for lengths in chunks)
     return da.Array(graph, name, (down, across), meta=np.empty((0, 0), array.dtype))
 
@@ -132,14 +136,16 @@ def _cuts(lengths: Sequence[int], depth: int) -> list[int]:
     return [begin, *sorted(cut for cut in inside if begin < cut < end), end]
 
 
-def _spans(lengths: Sequence[int], depth: int) -> list[tuple[int, int]]:
-    """Return the first piece of each block, and the one after its last."""
+def _spans(lengths: Sequence[int], depth: int) -> list[tuple[int, int, list[int]]]:
+    """Return for each block its first piece, the one after its last, and those that no other block needs."""
     cuts = _cuts(lengths, depth)
     place = {cut: number for number, cut in enumerate(cuts)}
-    return [
+    spans = [
         (place[max(begin - depth, cuts[0])], place[min(end + depth, cuts[-1])])
         for begin, end in pairwise(accumulate(lengths, initial=0))
     ]
+    users = Counter(k for begin, end in spans for k in range(begin, end))
+    return [(begin, end, [k for k in range(begin, end) if users[k] == 1]) for begin, end in spans]
 
 
 def _edges(pieces: da.Array, depth: int, haloed: Collection[str], *, left: bool) -> da.Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dask.core import get_dependencies
@@ -104,11 +105,19 @@ class Footprints:
         Graphs, from the tasks that workers run to single operations on arrays.
     writing
         For each final task, the bytes that it needs beside its inputs.
+    workspaces
+        For arrays, and other layers, whose functions say so: the bytes that one call needs beside inputs and result.
     """
 
-    def __init__(self, stages: Sequence[Mapping[Key, Any]], writing: Mapping[Key, int]) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Mapping[Key, Any]],
+        writing: Mapping[Key, int],
+        workspaces: Mapping[Key, int] = MappingProxyType({}),
+    ) -> None:
         self._stages = stages
         self._writing = writing
+        self._workspaces = workspaces
         self._merged: dict[Key, int] | None = None
         self._found: dict[Key, Footprint] = {}
 
@@ -177,6 +186,7 @@ class Footprints:
                 if not small or step not in {"getitem", SPLIT}:
                     return Footprint(0, 0, one, step)
         working = sum(_working(self.task(key, len(self._stages) - 1), step, need) for need in needs)
+        working += self._workspaces.get(key[0] if isinstance(key, tuple) else key, 0)
         return Footprint((known or 0) + working, known or 0, None, step)
 
     def _share(self, key: Key) -> int | None:

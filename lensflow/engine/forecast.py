@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     Key = Hashable
 
+WORKSPACE = "workspace"  # the Dask annotation by which a graph tells what its functions need beside their results
 SAMPLE = 6  # blocks that are walked through, at least; with more threads, more blocks meet
 
 
@@ -49,6 +50,8 @@ class Forecast:
         self._names = {grid: one.name for grid, one in zip(work.grids, made, strict=True)}
         self._layers = HighLevelGraph.merge(*(one.__dask_graph__() for one in made))
         self._packing = {grid: packing(work, grid) for grid in work.grids}
+        said = {name: layer.annotations or {} for name, layer in self._layers.layers.items()}
+        self._workspaces = {name: int(words[WORKSPACE]) for name, words in said.items() if WORKSPACE in words}
 
     @property
     def halo(self) -> Halo:
@@ -90,7 +93,7 @@ class Forecast:
             )
             for output, block in zip(outputs, sample, strict=True)
         }
-        return Footprints(stages, writing)
+        return Footprints(stages, writing, self._workspaces)
 
     def _source(self, grid: Grid, name: str) -> str:
         """Return the name of the array behind a variable."""

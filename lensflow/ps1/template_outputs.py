@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -45,7 +46,8 @@ def templates(layout: Layout, ccd: Ccd) -> xr.Dataset:
         pixels; one chunk a block of rows. y and x are pixels of the TESS image, fractions where they are divided.
     """
     packed = np.dtype(list(layout.dtypes.items()))  # a field for each, so that a plan knows how large a block is
-    blocks = da.map_blocks(bin_block, layout, chunks=layout.chunks, dtype=packed, meta=np.empty((0, 0, 0), packed))
+    with dask.annotate(workspace=layout.workspace):
+        blocks = da.map_blocks(bin_block, layout, chunks=layout.chunks, dtype=packed, meta=np.empty((0, 0, 0), packed))
     made = xr.Dataset(
         {name: (("offset", "y", "x"), _picked(blocks, place)) for place, name in enumerate(layout.dtypes)},
         coords=_coords(layout),

@@ -9,7 +9,7 @@ size of the sky: 20 bytes (32 if split by area) a pixel of the block and offset,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, prod
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -39,6 +39,9 @@ ROWS = 128  # TESS rows a block: a stored chunk is some 70 TESS rows high, so fe
 FEWEST = 8  # rows a block, however finely TESS pixels are divided
 FARTHEST = 100.0  # TESS px, of an offset
 MASK_BITS = 16
+SUMS = 32  # bytes a pixel of a block and offset, while it is made
+OWNER = 8  # the same where TESS pixels are divided, more
+CHUNK = 24  # bytes a pixel of a stored chunk while it is decoded and sorted out
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +94,12 @@ class Layout:
         whole, rest = divmod(height, rows)
         down = (rows * self.oversample,) * whole + ((rest * self.oversample,) if rest else ())
         return (len(self.offsets),), down, (width * self.oversample,)
+
+    @property
+    def workspace(self) -> int:
+        """Bytes that making a block takes beside it, at most: sums before they are rounded, and a chunk of a source."""
+        sums = prod(chunks[0] for chunks in self.chunks) * (SUMS + (OWNER if self.oversample > 1 else 0))
+        return sums + max(prod(source.chunks) for source in self.sources) * CHUNK
 
     def block(self, index: int) -> tuple[int, int]:
         """Return the TESS rows of a block: first, and one past the last."""
