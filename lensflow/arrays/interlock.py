@@ -1,4 +1,4 @@
-"""Blocks that share strips: each halo of an image is a piece of its own, made once and used from both sides.
+"""Map a function over blocks that share strips: halos are pieces of their own, made once and used from both sides.
 
 Where blocks with a halo are cut from larger chunks, as in :mod:`lensflow.arrays.overlap`, a block waits for both
 its neighbours and keeps them alive. Here the rows of an image are made in pieces that end where halos do, so that a
@@ -65,6 +65,45 @@ def padded(lengths: Sequence[int], depth: int) -> tuple[int, ...]:
     ends[0] += depth
     ends[-1] += depth
     return tuple(ends)
+
+
+def map_overlap(
+    func: Callable[[Arrays], Arrays],
+    pieces: Pieces,
+    chunks: Chunks,
+    *,
+    depth: int,
+    haloed: Collection[str],
+    dtype: np.dtype[Any],
+    name: str,
+) -> da.Array:
+    """Apply a function to each block of an image together with a halo of its neighbours.
+
+    Parameters
+    ----------
+    func
+        Takes the fields of a block and returns a tuple of arrays without a halo.
+    pieces, chunks, depth, haloed
+        See :func:`gather`.
+    dtype
+        A field for each array that is returned.
+    name
+        Of the tasks.
+
+    Returns
+    -------
+    da.Array
+        Tuples of arrays, one a block, of the given chunks.
+    """
+    around = gather(pieces, chunks, depth=depth, haloed=haloed)
+    return da.map_blocks(
+        func,
+        around,
+        chunks=chunks,
+        dtype=dtype,
+        meta=np.empty((0, 0), dtype),
+        name=f"{name}-{tokenize(around.name, func)}",
+    )
 
 
 def gather(pieces: Pieces, chunks: Chunks, *, depth: int, haloed: Collection[str]) -> da.Array:

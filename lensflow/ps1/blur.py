@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import dask.array as da
 import numpy as np
-from dask.base import tokenize
 
 from lensflow.arrays.gaussian import gaussian_blur_masked, gaussian_blur_variance
-from lensflow.arrays.interlock import gather
+from lensflow.arrays.interlock import map_overlap
 from lensflow.ps1.mosaic import unpacked
 
 if TYPE_CHECKING:
@@ -85,19 +83,17 @@ def convolve(pieces: Pieces, layout: Layout, *, sigma: float, radius: int, nan: 
         ``flux``, ``coverage`` and maybe ``uncertainty``, f4 on the box; ``mask`` and maybe ``origin`` as they were; the
         kernel in the attributes.
     """
-    around = gather(pieces, layout.chunks, depth=radius, haloed=BLURRED)
-    names = around.dtype.names
+    names = pieces.array.dtype.names
     carried = [name for name in names if name not in BLURRED]
     made = ["flux", "coverage", *(["uncertainty"] if "variance" in names else [])]
-    packed = np.dtype([*((name, "f4") for name in made), *((name, around.dtype[name]) for name in carried)])
-    blur = partial(_blur_fields, names=names, sigma=sigma, radius=radius, nan=nan, min_coverage=min_coverage)
-    blocks = da.map_blocks(
-        blur,
-        around,
-        chunks=layout.chunks,
-        dtype=packed,
-        meta=np.empty((0, 0), packed),
-        name=f"blur-{tokenize(around.name, blur)}",
+    blocks = map_overlap(
+        partial(_blur_fields, names=names, sigma=sigma, radius=radius, nan=nan, min_coverage=min_coverage),
+        pieces,
+        layout.chunks,
+        depth=radius,
+        haloed=BLURRED,
+        dtype=np.dtype([*((name, "f4") for name in made), *((name, pieces.array.dtype[name]) for name in carried)]),
+        name="blur",
     )
     return unpacked(blocks, layout.box).assign_attrs(sigma_px=sigma, radius_px=radius)
 

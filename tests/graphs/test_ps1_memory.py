@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak of a p
 SCALE = 12  # 520 px a skycell
 TALL_SCALE = 6  # 1040 px a skycell
 TALL_COLUMNS = 2
-ROW_CHUNKS = 3  # that a worker holds at most, 10 B/px each: two stitched ones and what is written of one
+ROW_CHUNKS = 2  # that a worker holds at most, 10 B/px each: a block with its halo, what is written of it, two strips
 CONSTANT = 96 << 20  # bytes beside them: rows decoded ahead, slabs of the blur, a stored chunk, what malloc keeps
 
 
@@ -47,7 +47,7 @@ def test_the_peak_is_foretold_within_a_fifth(
     assert plan.halo_bytes
 
 
-def test_the_peak_is_three_row_chunks_whatever_the_number_of_rows(
+def test_the_peak_is_two_row_chunks_whatever_the_number_of_rows(
     tmp_path: Path, idle_memory: Callable[..., int]
 ) -> None:
     cells = tmp_path / "cells"
@@ -63,7 +63,7 @@ def test_the_peak_is_three_row_chunks_whatever_the_number_of_rows(
         galaxies=0,
     )
     peaks = {}
-    for rows in (4, 10):
+    for rows in (3, 6, 10):
         names = tuple(f"skycell.2246.0{y}{x}" for y in range(rows) for x in range(4, 4 + TALL_COLUMNS))
         lazy = lf.graph("ps1_convolution")(cells, selection=names, halo_cells=False, scale=TALL_SCALE)
         options = {"n_workers": 1, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
@@ -73,5 +73,5 @@ def test_the_peak_is_three_row_chunks_whatever_the_number_of_rows(
         assert len(run.blocks) == rows + 1  # the last holds the overlap beyond the last row
         peaks[rows] = run.blocks.peak_rss.max() - idle
         assert peaks[rows] < ROW_CHUNKS * lf.plan(lazy).largest_block + CONSTANT
-    # six rows more, and less than one of them more: what the allocator keeps is a tenth of so small a peak
-    assert abs(peaks[10] - peaks[4]) < lf.plan(lazy).largest_block
+    # seven rows more, and less than half of one more: what the allocator keeps is a tenth of so small a peak
+    assert max(peaks.values()) - min(peaks.values()) < lf.plan(lazy).largest_block / 2, peaks
