@@ -21,14 +21,12 @@ from lensflow import share
 from lensflow.engine.logs import quiet
 from lensflow.engine.params import nearest
 from lensflow.engine.slurm.certificates import security
-from lensflow.engine.slurm.record import METADATA, Folder
+from lensflow.engine.slurm.record import LARGE, METADATA, Folder
 from lensflow.engine.slurm.script import Shape
 from lensflow.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-LARGE = "large"  # the Dask resource of workers that take blocks for which memory was short elsewhere
 
 
 def profiles() -> dict[str, Path]:
@@ -242,6 +240,6 @@ def promised(name: str | Path, options: Mapping[str, Any]) -> tuple[int | None, 
 
 
 def has_large(client: Client) -> bool:
-    """Whether there are workers that take blocks for which memory was short elsewhere."""
+    """Whether there are workers that take blocks for which memory was short elsewhere, or will be when asked for."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return any(LARGE in (one.get("resources") or {}) for one in workers)
+    return any(LARGE in (one.get("resources") or {}) for one in workers) or bool(promise(client).get(LARGE))

@@ -16,7 +16,7 @@ from distributed.comm import CommClosedError
 
 from lensflow import events
 from lensflow.engine.clock import Clock
-from lensflow.engine.cluster import LARGE, has_large
+from lensflow.engine.cluster import has_large
 from lensflow.engine.crew import Crew
 from lensflow.engine.failure import Failure, Memory, Refused, TookTooLong
 from lensflow.engine.fetch import SLOW, Fetcher
@@ -24,6 +24,7 @@ from lensflow.engine.flight import Attempt, Flight
 from lensflow.engine.hang import Watchdog
 from lensflow.engine.isolate import Interrupted
 from lensflow.engine.sickbay import Sickbay
+from lensflow.engine.slurm.record import LARGE
 from lensflow.engine.slurm.words import ClusterWords
 from lensflow.engine.topics import listening
 from lensflow.engine.watch import timings
@@ -212,6 +213,9 @@ class Drive:
                 self._sickbay.restart(worker)
         for said in [*self._said.new(), *filter(None, [self._crew.check()])]:
             self.listener.alone(said)
+        if self._said.no_large:
+            for attempt in self._flight.without_large():
+                self._fail(attempt, Failure.of(MemoryError(f"no large worker: {self._said.no_large}"), None))
         self.listener.tick([one.block for one in self._flight.active.values()], self._crew.slots)
 
     def _take(self, kind: str, what: Any, finished: list[Future]) -> None:  # noqa: ANN401 - tagged by kind

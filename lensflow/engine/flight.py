@@ -129,12 +129,21 @@ class Flight:
         given_up = self.waiting_for(key)
         for shared in [one for one in self._held if key in map(str, self.graph.cut([one]))]:
             self._held.pop(shared).release()  # not cancelled: Dask cancels only what clients want, and its dependents
-        for attempt in given_up:
-            del self.active[self.graph.key(attempt.block)]
-        self.client.cancel([attempt.future for attempt in given_up if attempt.future])
-        for attempt in given_up:
-            attempt.future = None
+        self._take_back(given_up)
         return given_up
+
+    def without_large(self) -> list[Attempt]:
+        """Take blocks back from the cluster that only a large worker may do; return them."""
+        waiting = [attempt for attempt in self.active.values() if attempt.how == "large"]
+        self._take_back(waiting)
+        return waiting
+
+    def _take_back(self, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            del self.active[self.graph.key(attempt.block)]
+        self.client.cancel([attempt.future for attempt in attempts if attempt.future])
+        for attempt in attempts:
+            attempt.future = None
 
     def finish(self, attempt: Attempt) -> None:
         """Let go of what nobody needs any more."""

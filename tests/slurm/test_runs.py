@@ -16,7 +16,7 @@ import pytest
 
 import lensflow as lf
 from lensflow.engine.journal import read
-from lensflow.engine.slurm import demand
+from lensflow.engine.slurm import demand, supervisor
 from lensflow.engine.watch import RUNS
 
 if TYPE_CHECKING:
@@ -165,6 +165,32 @@ def test_a_block_that_kills_its_worker_is_tried_alone_where_the_workers_are(
     assert [one["how"] for one in entry["tried"]] == ["worker", "alone"]
     assert entry["cause"] == cause
     assert entry["where"] == "alone on a worker's node"
+
+
+def test_a_block_without_memory_goes_to_a_large_job(site: Site, tmp_path: Path) -> None:
+    lazy = blocks.rows(12, blocks.hungry(5, 3 << 30), tmp_path)
+    with site.cluster(jobs=1, maximum_jobs=1, large={"memory": "5GiB"}) as client:
+        run = lf.run(lazy, tmp_path / "a.zarr", client=client, progress=False)
+        (folder,) = site.folders
+        sent = [one["job"] for one in read(folder / "jobs.jsonl") if one["event"] == "submitted"]
+    assert run.status.standing == "done"
+    told = [one["next"] for one in events(run, "retry") if one["block"] == "a[5,0]"]
+    assert told == ["alone", "large"]
+    assert len(sent) == 2  # a large one, when it was asked for
+
+
+def test_a_large_job_that_slurm_refuses_costs_the_block_that_needs_it(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_WAIT", 0.5)
+    lazy = blocks.rows(6, blocks.hungry(2, 3 << 30), tmp_path)
+    with site.cluster(jobs=1, maximum_jobs=1, large={"memory": "999GiB"}) as client:
+        run = lf.run(lazy, tmp_path / "a.zarr", client=client, progress=False)
+    assert run.status.standing == "quarantined"
+    (entry,) = run.directory.state().quarantined.values()
+    assert [one["how"] for one in entry["tried"]] == ["worker", "alone", "large"]
+    assert "Memory specification can not be satisfied" in entry["message"]
+    assert len(run.directory.state().done) == 5
 
 
 def test_a_job_that_is_cancelled_while_a_block_runs_alone_in_it_is_no_proof(site: Site, tmp_path: Path) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from distributed import Client
 
 from lensflow.engine.slurm.certificates import issue
-from lensflow.engine.slurm.demand import Demand
+from lensflow.engine.slurm.demand import Demand, LargeDemand
 from lensflow.engine.slurm.keeper import Keeper
 from lensflow.engine.slurm.record import Folder, shared_path
 from lensflow.engine.slurm.scheduler import announce, start
 from lensflow.engine.slurm.script import Shape, Words, job_script, output
 from lensflow.engine.slurm.supervisor import Supervisor
 from lensflow.engine.slurm.sweep import sweep
+from lensflow.errors import BadOption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from distributed.security import Security
@@ -44,6 +46,9 @@ class SlurmCluster:
         Seconds in which what is left should be done.
     array
         Submit many jobs by one sbatch.
+    large
+        Jobs for blocks for which memory was short even alone: what is different of them (memory, queue, walltime, ...).
+        They have one worker of one thread, and there is one at most, unless it is said. None for no such class.
     shared_folder
         Every node sees it; the cluster's folder is made there.
     security
@@ -82,6 +87,7 @@ class SlurmCluster:
         adaptive: bool = True,
         horizon: float = HORIZON,
         array: bool = True,
+        large: Mapping[str, Any] | None = None,
         shared_folder: str | Path = "~/.lensflow/clusters",
         security: bool = True,
         certificate_days: float = DAYS,
@@ -94,10 +100,12 @@ class SlurmCluster:
         self.shape = Shape.of(
             cores=cores, processes=processes, memory=memory, memory_limit=memory_limit, walltime=str(walltime)
         )
+        large_shape, large_words, most = _large(large, walltime, words) if large else (None, None, 0)
         if n_workers is not None:
             jobs = -(-n_workers // self.shape.processes)
             maximum_jobs = max(maximum_jobs, jobs)
         given = Words.of(interface=interface, **words)
+        larger = Words.of(interface=interface, **large_words) if large_words is not None else None
         sweep(shared_path(shared_folder))
         with ExitStack() as stack:
             self.folder = Folder.make(shared_folder)
@@ -113,19 +121,37 @@ class SlurmCluster:
                 )
             )
             client = stack.enter_context(Client(self._inner, set_as_default=False))
-            announce(client, self._inner, self.folder, self.shape, "slurm")
+            announce(client, self._inner, self.folder, self.shape, "slurm", large=large_shape)
             self.demand = Demand(
                 jobs, minimum_jobs, maximum_jobs, cores, min(horizon, self.shape.seconds), adaptive=adaptive
             )
-            script = job_script(self.scheduler_address, self.shape, given, self.folder, self.security)
-            self._keeper = self._keep(client, script, array=array)
-            self._keeper.start()
-            stack.callback(self._keeper.close)
+            self._keeper = stack.enter_context(self._kept(client, self.shape, given, self.demand, array=array))
+            if large_shape and larger:
+                demand = LargeDemand(most)
+                stack.enter_context(self._kept(client, large_shape, larger, demand, array=array, large=True))
             self._open = stack.pop_all()
 
-    def _keep(self, client: Client, script: str, *, array: bool) -> Keeper:
-        supervisor, where = Supervisor(self.shape.seconds), [output(self.folder, array=array)]
-        return Keeper(client, self.folder, supervisor, self.demand, script=script, words=where, array=array)
+    @contextmanager
+    def _kept(
+        self,
+        client: Client,
+        shape: Shape,
+        words: Words,
+        demand: Demand | LargeDemand,
+        *,
+        array: bool,
+        large: bool = False,
+    ) -> Iterator[Keeper]:
+        """Keep the jobs of a class while the block of a ``with`` statement runs."""
+        script = job_script(self.scheduler_address, shape, words, self.folder, self.security, large=large)
+        where = [output(self.folder, array=array)]
+        supervisor = Supervisor(shape.seconds)
+        keeper = Keeper(client, self.folder, supervisor, demand, script=script, words=where, array=array, large=large)
+        keeper.start()
+        try:
+            yield keeper
+        finally:
+            keeper.close()
 
     def __enter__(self) -> Self:
         return self
@@ -157,3 +183,16 @@ class SlurmCluster:
     def close(self) -> None:
         """Cancel all jobs, end the scheduler, remove the certificates; the record of the jobs stays."""
         self._open.close()
+
+
+def _large(given: Mapping[str, Any], walltime: str, words: Mapping[str, Any]) -> tuple[Shape, dict[str, Any], int]:
+    """Return the shape of large jobs, their other words, and how many there may be."""
+    said = {"cores": 1, "processes": 1, "walltime": walltime, "memory": "4GiB", "memory_limit": None, **given}
+    sizes = {name: said.pop(name) for name in ("cores", "processes", "memory", "memory_limit", "walltime")}
+    most = int(said.pop("maximum_jobs", 1))
+    if not {"memory", "memory_limit"} & given.keys() or most < 1:
+        raise BadOption(
+            f"profile: large: found {dict(given)}, expected the memory (or memory_limit) of such a job, and"
+            " maximum_jobs of 1 or more"
+        )
+    return Shape.of(**{**sizes, "walltime": str(sizes["walltime"])}), {**words, **said}, most

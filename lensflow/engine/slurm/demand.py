@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lensflow.engine.slurm.workers import Activity
+
 LINGER = 60.0  # s that jobs must have been too many before some are let go: another run may follow
 ENOUGH = 4  # blocks after which their time is known
 
@@ -70,11 +72,11 @@ class Demand:
             self._done += done
             self._left[run] = max(0, self._left[run] - done - len(message.get("quarantined", ())))
 
-    def pass_time(self, now: float, busy: int) -> None:
+    def pass_time(self, now: float, seen: Activity) -> None:
         """Take note of the worker threads at work now."""
         if self._last is not None and self._left:
-            self._spent += busy * (now - self._last)
-            self._longest += (now - self._last) if busy else 0.0
+            self._spent += seen.busy * (now - self._last)
+            self._longest += (now - self._last) if seen.busy else 0.0
         self._last = now
 
     @property
@@ -105,3 +107,33 @@ class Demand:
             quick = math.ceil(self.left * self.block / (self.slots * self.horizon))
             self._present = max(self._present, quick)
         return max(self.minimum, min(self._present, useful, self.maximum))
+
+
+@dataclass
+class LargeDemand:
+    """Wants jobs of the large class while blocks wait for one, and for a minute after.
+
+    Parameters
+    ----------
+    maximum
+        Jobs at most.
+    """
+
+    maximum: int
+    block: float = 0.0
+    _wanted: int = 0
+    _last: float = -math.inf
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        """Take note of nothing: the blocks themselves say what they wait for."""
+
+    def pass_time(self, now: float, seen: Activity) -> None:
+        """Take note of the blocks that only a large worker may do."""
+        if seen.enlarged:
+            self._wanted, self._last = max(self._wanted, min(self.maximum, seen.enlarged)), now
+        elif now - self._last > LINGER:
+            self._wanted = 0
+
+    def wanted(self) -> int:
+        """Return the jobs there should be."""
+        return self._wanted

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from lensflow.engine.journal import Log
 from lensflow.engine.slurm.causes import explained
 from lensflow.engine.slurm.queue import QueueError, sbatch, scancel, squeue
-from lensflow.engine.slurm.record import METADATA
+from lensflow.engine.slurm.record import LARGE, METADATA
+from lensflow.engine.slurm.script import job_name
 from lensflow.engine.slurm.states import ALIVE, Action
 from lensflow.engine.slurm.workers import addresses, at_work
 from lensflow.engine.topics import listening
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from lensflow.engine.slurm.demand import Demand
+    from lensflow.engine.slurm.demand import Demand, LargeDemand
     from lensflow.engine.slurm.queue import Listed
     from lensflow.engine.slurm.record import Folder
     from lensflow.engine.slurm.supervisor import Supervisor
@@ -51,6 +52,8 @@ class Keeper:
         What jobs run, and sbatch's further words.
     array
         Whether many jobs are one sbatch.
+    large
+        Whether these are the cluster's large jobs: it lives without them.
     """
 
     def __init__(
@@ -58,15 +61,16 @@ class Keeper:
         client: Client,
         folder: Folder,
         supervisor: Supervisor,
-        demand: Demand,
+        demand: Demand | LargeDemand,
         *,
         script: str,
         words: Iterable[str],
         array: bool,
+        large: bool = False,
     ) -> None:
         self.client, self.folder, self.supervisor, self.demand = client, folder, supervisor, demand
         self._script, self._words, self._array = script, tuple(words), array
-        self._name = f"lensflow-{folder.id}"
+        self._name, self._large = job_name(folder, large=large), large
         self._stop = threading.Event()
         self._doors = ThreadPoolExecutor(4, thread_name_prefix="lensflow-retire")
         self._stack = ExitStack()
@@ -123,12 +127,12 @@ class Keeper:
 
     def look(self) -> None:
         """Look once, and do what is to be done."""
-        workers, busy = at_work(self.client)
+        seen = at_work(self.client)
         now = time.monotonic()
-        listed = self._ask(now, workers)
-        self.demand.pass_time(now, busy)
+        listed = self._ask(now, seen.tasks)
+        self.demand.pass_time(now, seen)
         self.supervisor.block = self.demand.block
-        actions = self.supervisor.step(now, listed, workers, self.demand.wanted())
+        actions = self.supervisor.step(now, listed, seen.tasks, self.demand.wanted())
         for action in actions:
             self._act(action)
         self._tell_who_waits([one for one in actions if one.phase == "pending"])
@@ -159,7 +163,9 @@ class Keeper:
         acts[action.do](action)
 
     def _give_up(self, action: Action) -> None:
-        self._tell("stop", explained(action, self.folder))
+        if self._large:
+            self.client.set_metadata([METADATA, LARGE], None)
+        self._tell("small" if self._large else "stop", explained(action, self.folder))
         self._stop.set()
 
     def _cancel_waiting(self, action: Action) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PREFIX = "lensflow-cluster-"
 METADATA = "lensflow-cluster"  # where the scheduler keeps what is said of its cluster
+LARGE = "large"  # the Dask resource of workers that take blocks for which memory was short elsewhere
 OVER = frozenset({"gone"})  # events after which a job is no more
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from distributed import Scheduler, SpecCluster
 
-from lensflow.engine.slurm.record import METADATA
+from lensflow.engine.slurm.record import LARGE, METADATA
 from lensflow.errors import BadOption
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ def start(
     return SpecCluster(workers={}, scheduler=spec, security=security, silence_logs=silence_logs, name="lensflow")
 
 
-def announce(client: Client, cluster: SpecCluster, folder: Folder, shape: Shape, kind: str) -> None:
+def announce(
+    client: Client, cluster: SpecCluster, folder: Folder, shape: Shape, kind: str, *, large: Shape | None = None
+) -> None:
     """Say where a scheduler is and what its workers will be: to drivers, and in the cluster's folder."""
     said = {
         "folder": str(folder.path),
@@ -55,6 +57,7 @@ def announce(client: Client, cluster: SpecCluster, folder: Folder, shape: Shape,
         "memory_limit": shape.worker_memory,
         "threads": shape.threads,
         "walltime": shape.seconds,
+        LARGE: large.worker_memory if large else None,
     }
     client.set_metadata([METADATA], said)
     folder.describe(address=cluster.scheduler_address, dashboard=str(cluster.dashboard_link), **said)

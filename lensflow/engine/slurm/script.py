@@ -16,6 +16,7 @@ from dask.utils import parse_bytes
 
 from lensflow.engine.params import nearest
 from lensflow.engine.slurm import knock
+from lensflow.engine.slurm.record import LARGE
 from lensflow.errors import BadOption, LensflowError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from lensflow.engine.slurm.record import Folder
 
+LARGE_WORKER = ("--resources", f"{LARGE}=1")
 NAME = "slurm-"  # what the names of these workers begin with; the job's id follows
 JOB = "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"  # as squeue writes it
 NANNY = 256 << 20  # bytes of a job's memory that its workers leave to the process that minds them
@@ -148,8 +150,20 @@ class Words:
         return cls(**given)
 
 
+def job_name(folder: Folder, *, large: bool = False) -> str:
+    """Return the name that squeue knows a cluster's jobs by, or those of its large class."""
+    return f"lensflow-{folder.id}" + (f"-{LARGE}" if large else "")
+
+
 def job_script(
-    address: str, shape: Shape, words: Words, folder: Folder, security: Security | None, *, name: str = NAME + JOB
+    address: str,
+    shape: Shape,
+    words: Words,
+    folder: Folder,
+    security: Security | None,
+    *,
+    name: str = NAME + JOB,
+    large: bool = False,
 ) -> str:
     """Return the script of a job that starts workers of a scheduler; ``name`` is what the shell makes their name of.
 
@@ -160,11 +174,14 @@ def job_script(
     LensflowError
         If dask-jobqueue is missing.
     """
+    if large:
+        words = replace(words, worker_extra_args=[*words.worker_extra_args, *LARGE_WORKER])
     job = _job(
         address,
         shape,
         words,
         folder,
+        large=large,
         name=name,
         security=security,
         protocol="tls://" if security else None,
@@ -189,6 +206,7 @@ def _job(
     folder: Folder,
     *,
     skip: Sequence[str] = (),
+    large: bool = False,
     **more: Any,  # noqa: ANN401 - of SLURMJob
 ) -> Any:  # noqa: ANN401 - a SLURMJob
     try:
@@ -198,7 +216,7 @@ def _job(
     given = {"queue": words.queue, "account": words.account, "python": words.python, "interface": words.interface}
     return SLURMJob(
         address,
-        job_name=f"lensflow-{folder.id}",
+        job_name=job_name(folder, large=large),
         cores=shape.cores,
         processes=shape.processes,
         memory=shape.worker_memory * shape.processes,

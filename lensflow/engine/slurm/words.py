@@ -17,12 +17,16 @@ EVERY = 2.0  # s between two questions: each is a round trip
 
 
 class ClusterWords:
-    """Reads what the keeper of a cluster's jobs says; nothing for clusters without one."""
+    """Reads what the keeper of a cluster's jobs says; nothing for clusters without one.
+
+    ``no_large`` is why there will be no large workers though they were promised; empty while there may be.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._there = folder_of(client) is not None
         self._read = 0
+        self.no_large = ""
         self._asked = 0.0
 
     @property
@@ -43,6 +47,7 @@ class ClusterWords:
         self._asked = time.monotonic()
         said = [event for _, event in self._client.get_events(METADATA) or ()]
         fresh, self._read = said[self._read :], len(said)
+        self.no_large = next((one["text"] for one in said if one["kind"] == "small"), "")
         stop = next((one["text"] for one in said if one["kind"] == "stop"), None)
         if stop and not slots(self._client):
             raise LensflowError(f"{stop}; what is done is safe: resume the run")

@@ -21,13 +21,14 @@ from lensflow.engine.slurm import knock, queue
 from lensflow.engine.slurm.allocation import size_here
 from lensflow.engine.slurm.causes import explained
 from lensflow.engine.slurm.certificates import issue
-from lensflow.engine.slurm.demand import Demand
+from lensflow.engine.slurm.demand import Demand, LargeDemand
 from lensflow.engine.slurm.inquest import find
 from lensflow.engine.slurm.queue import Listed, QueueError, sbatch, scancel, squeue
 from lensflow.engine.slurm.record import Folder, cancel, jobs, pending
-from lensflow.engine.slurm.script import NANNY, Shape, Words, job_of, job_script, pilot_script, seconds
+from lensflow.engine.slurm.script import NANNY, Shape, Words, job_name, job_of, job_script, pilot_script, seconds
 from lensflow.engine.slurm.states import Action
 from lensflow.engine.slurm.sweep import OLD, sweep
+from lensflow.engine.slurm.workers import Activity
 from lensflow.errors import BadInput, BadOption
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def test_jobs_follow_what_is_left() -> None:
     demand.hear(begin(2000))
     assert demand.wanted() == 2  # nothing is known yet
     for now in range(100):
-        demand.pass_time(float(now), 8)  # 8 threads at work
+        demand.pass_time(float(now), Activity({}, 8))  # 8 threads at work
     demand.hear(news(80))
     assert demand.block == pytest.approx(9.9)
     worth = [demand.wanted()]
@@ -226,9 +227,9 @@ def test_jobs_follow_what_is_left() -> None:
     assert demand.wanted() == 8  # not at once
     demand.hear({"run": "r", "event": "end"})
     assert demand.worth() == 0
-    demand.pass_time(130.0, 0)
+    demand.pass_time(130.0, Activity({}, 0))
     assert demand.wanted() == 8  # another run may follow
-    demand.pass_time(170.0, 0)
+    demand.pass_time(170.0, Activity({}, 0))
     assert demand.wanted() == 0
     demand.hear(begin(10))
     assert demand.wanted() == 2  # up again for the next run
@@ -239,7 +240,7 @@ def test_never_past_maximum_nor_below_minimum(steps: list[int], maximum: int, mi
     demand = Demand(jobs=min(maximum, 3), minimum=min(minimum, maximum), maximum=maximum, slots=1, horizon=60.0)
     demand.hear(begin(1000))
     for now, done in enumerate(steps):
-        demand.pass_time(30.0 * now, 3)
+        demand.pass_time(30.0 * now, Activity({}, 3))
         demand.hear(news(done))
         assert min(minimum, maximum) <= demand.wanted() <= maximum
 
@@ -335,3 +336,31 @@ def test_the_knock_uses_only_pythons_own_library() -> None:
     code = f"import runpy, sys; runpy.run_path({knock.__file__!r}); print({others})"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == "[]\n"
+
+
+def test_large_jobs_are_wanted_while_blocks_wait_for_them_and_a_minute_more() -> None:
+    demand = LargeDemand(2)
+    assert demand.wanted() == 0
+    for now, enlarged, wanted in ((1.0, 1, 1), (2.0, 5, 2), (3.0, 1, 2), (50.0, 0, 2), (64.0, 0, 0), (65.0, 1, 1)):
+        demand.pass_time(now, Activity({}, 4, enlarged))
+        assert demand.wanted() == wanted
+
+
+def test_large_jobs_have_a_name_a_size_and_workers_of_their_own(tmp_path: Path) -> None:
+    folder = Folder.make(tmp_path)
+    words = Words.of(worker_extra_args=["--no-dashboard"])
+    plain, large = (job_script("tcp://127.0.0.1:1", SHAPE, words, folder, None, large=large) for large in (False, True))
+    assert "--resources large=1" in large
+    assert "--no-dashboard" in large
+    assert f"-J {job_name(folder, large=True)}" in large
+    assert "--resources" not in plain
+    assert job_name(folder) != job_name(folder, large=True)
+
+
+@pytest.mark.parametrize("large", [{"cores": 2}, {"memory": "8GiB", "maximum_jobs": 0}])
+def test_a_large_class_without_memory_or_jobs_is_refused(large: dict[str, object], tmp_path: Path) -> None:
+    with (
+        pytest.raises(BadOption, match=r"profile: large: found .*, expected the memory"),
+        cluster("slurm", interface="lo", shared_folder=str(tmp_path), large=large),
+    ):
+        pass
