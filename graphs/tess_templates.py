@@ -5,13 +5,13 @@ from typing import Literal
 
 import xarray as xr
 
-from lensflow.ps1.template_export import export
-from lensflow.ps1.template_outputs import templates
-from lensflow.ps1.template_picture import picture
-from lensflow.ps1.template_simulate import simulate
-from lensflow.ps1.template_sources import open_sources
-from lensflow.ps1.templates import Layout, check_overlap, parse_offsets
-from lensflow.ps1.tess_image import read_tess
+from lensflow.ps1.tess.export import export
+from lensflow.ps1.tess.image import read_tess
+from lensflow.ps1.tess.outputs import templates
+from lensflow.ps1.tess.picture import picture
+from lensflow.ps1.tess.simulate import simulate
+from lensflow.ps1.tess.sources import open_sources
+from lensflow.ps1.tess.templates import Layout, check_overlap, parse_offsets
 
 __all__ = ["export", "graph", "inputs", "picture", "simulate"]
 

@@ -19,11 +19,11 @@ import xarray as xr
 from astropy.io.fits import Header
 from astropy.wcs import WCS
 
-from lensflow.ps1.template_owners import owners
-from lensflow.ps1.template_simulate import tess_header
-from lensflow.ps1.template_sources import open_sources, tiles_of
-from lensflow.ps1.templates import Layout, bin_block
-from lensflow.ps1.tess_image import tan_sip
+from lensflow.ps1.tess.image import tan_sip
+from lensflow.ps1.tess.owners import owners
+from lensflow.ps1.tess.simulate import tess_header
+from lensflow.ps1.tess.sources import open_sources, tiles_of
+from lensflow.ps1.tess.templates import Layout, bin_block
 from lensflow.ps1.tessellation import Geometry, grid_to_sky
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from astropy.wcs import WCS
 import lensflow as lf
 from lensflow.cli import main
 from lensflow.errors import BadInput, BadOption
-from lensflow.ps1.template_export import export, file_name
+from lensflow.ps1.tess.export import export, file_name
 
 SCALE = 20
 GRAPH = lf.graph("tess_templates")

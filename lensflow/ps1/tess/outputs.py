@@ -10,14 +10,14 @@ import numpy as np
 import xarray as xr
 
 from lensflow.ps1.bands import ZERO_POINT
-from lensflow.ps1.templates import bin_block
-from lensflow.ps1.tess_image import refined
+from lensflow.ps1.tess.image import refined
+from lensflow.ps1.tess.templates import bin_block
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lensflow.ps1.templates import Layout
-    from lensflow.ps1.tess_image import Ccd
+    from lensflow.ps1.tess.image import Ccd
+    from lensflow.ps1.tess.templates import Layout
 
 TEMPLATES = "tess_templates/1"  # the schema
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lensflow.ps1.skymodel import Scene
-    from lensflow.ps1.tess_wcs import TanSip
+    from lensflow.ps1.tess.wcs import TanSip
 
     Floats = NDArray[np.float64]
 

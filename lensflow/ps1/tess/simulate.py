@@ -12,8 +12,8 @@ from astropy.io import fits
 from lensflow.errors import BadOption
 from lensflow.ps1.ccd import ccd_cells
 from lensflow.ps1.simulate import simulate as simulate_cells
-from lensflow.ps1.template_scene import tess_pixels
-from lensflow.ps1.tess_image import tan_sip
+from lensflow.ps1.tess.image import tan_sip
+from lensflow.ps1.tess.scene import tess_pixels
 from lensflow.ps1.tessellation import Geometry, grid_to_sky
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lensflow.ps1.binning import Parts, run_parts, runs_of
+from lensflow.ps1.tess.binning import Parts, run_parts, runs_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lensflow.ps1.binning import Pixels, Window
-    from lensflow.ps1.template_knots import Knots
+    from lensflow.ps1.tess.binning import Pixels, Window
+    from lensflow.ps1.tess.knots import Knots
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

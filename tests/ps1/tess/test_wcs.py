@@ -12,11 +12,11 @@ from astropy.wcs import WCS
 
 from lensflow.errors import BadInput, BadOption
 from lensflow.ps1.cells import Rect
-from lensflow.ps1.template_knots import Placement
-from lensflow.ps1.template_simulate import tess_header
-from lensflow.ps1.template_sources import Occupancy, Source
-from lensflow.ps1.tess_image import Ccd, read_tess, refined, tan_sip
-from lensflow.ps1.tess_wcs import project, tangent_plane
+from lensflow.ps1.tess.image import Ccd, read_tess, refined, tan_sip
+from lensflow.ps1.tess.knots import Placement
+from lensflow.ps1.tess.simulate import tess_header
+from lensflow.ps1.tess.sources import Occupancy, Source
+from lensflow.ps1.tess.wcs import project, tangent_plane
 from lensflow.ps1.tessellation import Geometry
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from lensflow.errors import BadInput
 from lensflow.ps1.cells import Rect, bounding
 from lensflow.ps1.options import Options
 from lensflow.ps1.outputs import SCHEMA
-from lensflow.ps1.tess_wcs import tangent_plane
+from lensflow.ps1.tess.wcs import tangent_plane
 from lensflow.ps1.tessellation import Skycell
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lensflow.ps1.template_sources import Source
-    from lensflow.ps1.tess_wcs import TanSip
+    from lensflow.ps1.tess.sources import Source
+    from lensflow.ps1.tess.wcs import TanSip
 
     Floats = NDArray[np.float64]
 

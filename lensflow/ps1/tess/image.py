@@ -13,7 +13,7 @@ from astropy.wcs import WCS, FITSFixedWarning, Sip
 from lensflow.arrays.fits import read_image_header
 from lensflow.arrays.headers import CARD, parse_header, read_units
 from lensflow.errors import BadInput
-from lensflow.ps1.tess_wcs import TanSip
+from lensflow.ps1.tess.wcs import TanSip
 
 if TYPE_CHECKING:
     from pathlib import Path

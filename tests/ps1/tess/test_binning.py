@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensflow.ps1.binning import Pixels, runs_of, sum_runs
 from lensflow.ps1.cells import Rect
-from lensflow.ps1.splitting import Coordinate, pieces_of, shared_area, sum_pieces
-from lensflow.ps1.template_knots import Knots
+from lensflow.ps1.tess.binning import Pixels, runs_of, sum_runs
+from lensflow.ps1.tess.knots import Knots
+from lensflow.ps1.tess.splitting import Coordinate, pieces_of, shared_area, sum_pieces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,9 +13,9 @@ from astropy.wcs import WCS
 
 import lensflow as lf
 from lensflow.ps1.skymodel import Scene
-from lensflow.ps1.template_scene import MARGIN, READ_NOISE, tess_pixels
-from lensflow.ps1.template_simulate import SimulatedTess, simulate, tess_header
-from lensflow.ps1.tess_image import tan_sip
+from lensflow.ps1.tess.image import tan_sip
+from lensflow.ps1.tess.scene import MARGIN, READ_NOISE, tess_pixels
+from lensflow.ps1.tess.simulate import SimulatedTess, simulate, tess_header
 
 if TYPE_CHECKING:
     from pathlib import Path

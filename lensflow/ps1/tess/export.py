@@ -10,8 +10,8 @@ import xarray as xr
 from astropy.io import fits
 
 from lensflow.errors import BadInput, BadOption
-from lensflow.ps1.template_outputs import TEMPLATES
-from lensflow.ps1.tess_image import refined
+from lensflow.ps1.tess.image import refined
+from lensflow.ps1.tess.outputs import TEMPLATES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

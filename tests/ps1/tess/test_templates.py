@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from lensflow.errors import BadInput, BadOption
 from lensflow.ps1.cells import Rect, bounding
-from lensflow.ps1.template_outputs import templates
-from lensflow.ps1.template_simulate import tess_header
-from lensflow.ps1.template_sources import open_sources
-from lensflow.ps1.templates import Layout, check_overlap, parse_offsets
-from lensflow.ps1.tess_image import Ccd, tan_sip
+from lensflow.ps1.tess.image import Ccd, tan_sip
+from lensflow.ps1.tess.outputs import templates
+from lensflow.ps1.tess.simulate import tess_header
+from lensflow.ps1.tess.sources import open_sources
+from lensflow.ps1.tess.templates import Layout, check_overlap, parse_offsets
 from lensflow.ps1.tessellation import Geometry, Skycell, grid_to_sky, locate, sky_to_grid
 
 if TYPE_CHECKING:

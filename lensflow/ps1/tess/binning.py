@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lensflow.ps1.template_knots import Knots
+    from lensflow.ps1.tess.knots import Knots
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

@@ -9,7 +9,7 @@ import xarray as xr
 
 from lensflow.ps1.picture import PIXELS
 from lensflow.ps1.picture_panels import EMPTY, Stretch
-from lensflow.ps1.tess_image import refined
+from lensflow.ps1.tess.image import refined
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

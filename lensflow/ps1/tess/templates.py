@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from lensflow.errors import BadInput, BadOption
-from lensflow.ps1.binning import Pixels, runs_of, sum_runs
-from lensflow.ps1.splitting import sum_pieces
-from lensflow.ps1.template_knots import Placement
-from lensflow.ps1.template_owners import NOBODY, owners
-from lensflow.ps1.template_sources import tiles_of
+from lensflow.ps1.tess.binning import Pixels, runs_of, sum_runs
+from lensflow.ps1.tess.knots import Placement
+from lensflow.ps1.tess.owners import NOBODY, owners
+from lensflow.ps1.tess.sources import tiles_of
+from lensflow.ps1.tess.splitting import sum_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lensflow.ps1.binning import Window
-    from lensflow.ps1.template_knots import Knots
-    from lensflow.ps1.template_sources import Source
-    from lensflow.ps1.tess_wcs import TanSip
+    from lensflow.ps1.tess.binning import Window
+    from lensflow.ps1.tess.knots import Knots
+    from lensflow.ps1.tess.sources import Source
+    from lensflow.ps1.tess.wcs import TanSip
 
     Shift = tuple[float, float]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lensflow.errors import BadInput
-from lensflow.ps1.tess_wcs import project
+from lensflow.ps1.tess.wcs import project
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lensflow.ps1.cells import Rect
-    from lensflow.ps1.template_sources import Source
-    from lensflow.ps1.tess_wcs import Box, TanSip
+    from lensflow.ps1.tess.sources import Source
+    from lensflow.ps1.tess.wcs import Box, TanSip
 
     Floats = NDArray[np.float64]
 

@@ -85,7 +85,7 @@ class TanSip:
     Parameters
     ----------
     keys
-        Its FITS keys, as :func:`lensflow.ps1.tess_image.read_tess` gathers them.
+        Its FITS keys, as :func:`lensflow.ps1.tess.image.read_tess` gathers them.
     shape
         (rows, columns).
     a, b

@@ -1,0 +1,1 @@
+"""Templates of TESS images: convolved Pan-STARRS projections summed into TESS pixels."""
