@@ -18,6 +18,7 @@ import xarray as xr
 
 from lensflow import events, share
 from lensflow.engine import sizes
+from lensflow.engine.cards import graph_card
 from lensflow.engine.params import Parameters, nearest
 from lensflow.errors import BadInput, BadOption, LensflowError, UnknownName
 from lensflow.events import Note, plain
@@ -124,6 +125,9 @@ class Graph:
         """Whether the file has a verb of that name."""
         return callable(getattr(self.module, name, None))
 
+    def _repr_html_(self) -> str:
+        return graph_card(self)
+
     def bind(self, *args: object, **kwargs: object) -> dict[str, object]:
         """Return all arguments by name, defaults included, converted to their types, paths made absolute."""
         places = [one.name for one in self.parameters.entries if one.positional]
@@ -218,7 +222,7 @@ def _execute(path: Path, source: str) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - the user's own file, as asked
+        exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - the user's own file, as asked
     except LensflowError:
         raise
     except Exception as error:

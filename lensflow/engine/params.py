@@ -122,6 +122,8 @@ def _describe(annotation: object) -> str:
         return plain[annotation]
     if get_origin(annotation) is Literal:
         return "|".join(str(choice) for choice in get_args(annotation))
+    if get_origin(annotation) in {Union, UnionType}:
+        return " or ".join(_describe(one) for one in get_args(annotation))
     if get_origin(annotation) in {tuple, list}:
         kinds = [_describe(one) for one in get_args(annotation) if one is not Ellipsis]
         return f"{kinds[0]},..." if Ellipsis in get_args(annotation) or len(kinds) == 1 else ",".join(kinds)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lensflow.engine import sizes
+from lensflow.engine.cards import table
 from lensflow.engine.forecast import Forecast
 from lensflow.engine.history import core_hours
 from lensflow.engine.lifetimes import Lifetimes
@@ -125,8 +126,7 @@ class Plan:
         return "\n".join(f"{label:>8}  {text}" for label, text in self.rows())
 
     def _repr_html_(self) -> str:
-        body = "".join(f"<tr><th>{escape(a)}</th><td>{escape(b)}</td></tr>" for a, b in self.rows())
-        return f"<table><caption>plan</caption>{body}</table>"
+        return table("plan", [(name, escape(text)) for name, text in self.rows()])
 
 
 def plan(data: xr.DataArray | xr.Dataset | xr.DataTree, *, threads: int = 1, out: Path | str | None = None) -> Plan:

@@ -6,7 +6,9 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from html import escape
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -79,12 +81,32 @@ class Pace:
         return typical, max(typical, slow * left / step)
 
 
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and getattr(shell.get_ipython(), "kernel", None) is not None
+
+
+class Cell:
+    """A place in a notebook's output that is written anew each time."""
+
+    def __init__(self) -> None:
+        display: Any = import_module("IPython.display").display  # only where there is a notebook
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(self, text: str, html: str) -> None:
+        """Show something instead of what was there."""
+        self._handle.update({"text/plain": text, "text/html": html}, raw=True)
+
+
 class Display:
     """The live line of a run in a terminal or notebook; elsewhere (a log file) a plain line now and then."""
 
     def __init__(self, total: int, done: int, slots: int, *, show: bool | None = None) -> None:
-        console = Console(stderr=True)
-        live = console.is_terminal or console.is_jupyter if show is None else show
+        console = Console(stderr=True, force_jupyter=False)
+        notebook = in_notebook()
+        live = console.is_terminal or notebook if show is None else show
+        self._cell = Cell() if live and notebook else None
         self.pace = Pace(max(1, slots))
         self.total, self.done, self.failed, self.notes = total, done, 0, 0
         self._plain = not live and show is None
@@ -95,7 +117,7 @@ class Display:
             TaskProgressColumn("{task.completed}/{task.total}"),
             TextColumn("{task.description}"),
             console=console,
-            disable=not live,
+            disable=not live or notebook,
         )
         self._task = self._progress.add_task("starting", total=total, completed=done)
 
@@ -112,6 +134,11 @@ class Display:
             self._printed = time.monotonic()
             sys.stderr.write(f"blocks {self.done + self.failed}/{self.total}, {self.line(in_flight)}\n")
         self._progress.update(self._task, completed=self.done + self.failed, description=self.line(in_flight))
+        if self._cell:
+            ended = self.done + self.failed
+            line = f"blocks {ended}/{self.total}, {self.line(in_flight)}"
+            bar = f"<progress value='{ended}' max='{max(self.total, 1)}'></progress>"
+            self._cell.show(line, f"{bar} {escape(line)}")
 
     def line(self, in_flight: int) -> str:
         """Return the text beside the bar: rate, time left, what is wrong."""

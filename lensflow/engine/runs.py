@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -13,6 +12,7 @@ from lensflow.engine import journal
 from lensflow.engine.afar import reason_to_stop
 from lensflow.engine.batch import look
 from lensflow.engine.cancel import cancel
+from lensflow.engine.cards import run_card, watch
 from lensflow.engine.lock import holder_of
 from lensflow.engine.progress import duration
 from lensflow.engine.report import write_report
@@ -183,21 +183,19 @@ class Run:
         return f"<Run {self.status}>"
 
     def _repr_html_(self) -> str:
-        status = self.status
-        share = 100 * status.done / status.total if status.total else 0
-        rows = [
-            ("store", status.out),
-            ("standing", status.standing),
-            ("blocks", f"{status.done} of {status.total} ({share:.0f} %)"),
-            ("quarantined", str(status.quarantined)),
-            ("notes", str(status.notes)),
-            ("time", duration(status.seconds)),
-            *([("dashboard", status.dashboard)] if status.standing == "running" and status.dashboard else []),
-            *([("log", status.log)] if status.log else []),
-        ]
-        body = "".join(f"<tr><th style='text-align:left'>{a}</th><td>{escape(b)}</td></tr>" for a, b in rows)
-        bar = f"<progress value='{status.done + status.quarantined}' max='{max(status.total, 1)}'></progress>"
-        return f"<table><caption>lensflow run</caption>{body}</table>{bar}"
+        return run_card(self.status)
+
+    def watch(self, every: float = 1.0) -> None:
+        """Show how far it is until no driver is at work on it: also from a kernel that did not start it.
+
+        Interrupting ends the looking, not the run.
+
+        Parameters
+        ----------
+        every
+            Seconds between two looks.
+        """
+        watch(self, every)
 
 
 def _tunnel(session: Mapping[str, Any], submission: Submission | None) -> str | None:

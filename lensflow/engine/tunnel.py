@@ -44,6 +44,21 @@ def here(link: str) -> str:
     return parts._replace(netloc=f"localhost:{parts.port}").geturl() if parts.port else link
 
 
+def through_jupyter(link: str) -> str:
+    """Return the address of a dashboard on this machine as a reader of a JupyterHub's notebook reaches it.
+
+    That is through jupyter-server-proxy, which such hubs have; elsewhere, and of other machines, the address as it is.
+    """
+    prefix, parts = os.environ.get("JUPYTERHUB_SERVICE_PREFIX"), urlsplit(link)
+    if prefix is None or parts.port is None or not (_is_local(parts.hostname or "") or _is_here(parts.hostname)):
+        return link
+    return f"{prefix.rstrip('/')}/proxy/{parts.port}{parts.path}"
+
+
+def _is_here(host: str | None) -> bool:
+    return host in {socket.gethostname(), socket.getfqdn()}
+
+
 def _is_local(host: str) -> bool:
     """Whether an address is reached from its own machine only."""
     if host == "localhost":
