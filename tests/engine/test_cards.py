@@ -81,7 +81,7 @@ def test_a_run_is_watched_until_it_ends(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_in_a_notebook_it_is_one_card_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[dict[str, str]] = []
-    handle = SimpleNamespace(update=lambda data, raw: shown.append(data))
+    handle = SimpleNamespace(update=lambda data, **_: shown.append(data))
     display = SimpleNamespace(display=lambda *_, **__: handle)
     shell = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=object()), display=display)
     monkeypatch.setitem(sys.modules, "IPython", shell)
