@@ -45,6 +45,58 @@ WRITTEN = {"f4": "E", "f8": "D"}
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where the pixels of one column lie: row ``r`` holds ``repeat`` of them, ``offset`` bytes after its start."""
+
+    data: int
+    width: int
+    offset: int
+    repeat: int
+    stored: str
+    wanted: str
+    scale: float
+    zero: float
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels of a column of a file.
+
+    Parameters
+    ----------
+    path, count
+        The file, and how many it holds.
+    place
+        Where they lie.
+    """
+
+    path: Path
+    count: int
+    place: Place
+
+    def read(self, start: int, stop: int) -> NDArray[np.floating]:
+        """Return a run of pixels, f4 or f8.
+
+        Raises
+        ------
+        BadInput
+            If the file ends before it.
+        """
+        place = self.place
+        start, stop, _ = slice(start, stop).indices(self.count)
+        first, last = start // place.repeat, -(-stop // place.repeat)
+        with open_file(self.path) as file:
+            file.seek(place.data + first * place.width)
+            content = file.read((last - first) * place.width)
+        if len(content) < (last - first) * place.width:
+            raise BadInput(f"{self.path}: the file became shorter while it was read; fetch it again")
+        shape, strides = (last - first, place.repeat), (place.width, np.dtype(place.stored).itemsize)
+        whole = np.ndarray(shape, place.stored, content, place.offset, strides)
+        values = whole.astype(place.wanted).reshape(-1)[start - first * place.repeat :][: stop - start]
+        return values if (place.scale, place.zero) == (1, 0) else values * place.scale + place.zero
+
+
+@dataclass(frozen=True)
 class HealpixFile:
     """A map in a FITS file.
 
@@ -58,26 +110,15 @@ class HealpixFile:
         RING or NESTED as the header says, which may be wrong; empty where it says nothing.
     header
         The cards of the table.
+    pixels
+        The same values, for reading runs of them in a task.
     """
 
     values: da.Array
     nside: int
     ordering: str
     header: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where the pixels of one column lie: row ``r`` holds ``repeat`` of them, ``offset`` bytes after its start."""
-
-    data: int
-    width: int
-    offset: int
-    repeat: int
-    stored: str
-    wanted: str
-    scale: float
-    zero: float
+    pixels: Pixels
 
 
 def open_healpix(path: str | Path, *, column: int | str = 0) -> HealpixFile:
@@ -99,16 +140,16 @@ def open_healpix(path: str | Path, *, column: int | str = 0) -> HealpixFile:
     unit = _table(path)
     header = unit.header
     nside = _nside(header, path)
-    place = _place(unit, column, path)
-    rows = whole_number(header, "NAXIS2", path, least=1, most=1 << 62)
-    if rows * place.repeat != 12 * nside**2:
+    pixels = Pixels(path, 12 * nside**2, _place(unit, column, path))
+    rows, repeat = whole_number(header, "NAXIS2", path, least=1, most=1 << 62), pixels.place.repeat
+    if rows * repeat != pixels.count:
         raise BadInput(
-            f"{path}: NSIDE: found {nside}, that is {12 * nside**2} pixels, and a table of {rows * place.repeat}; "
+            f"{path}: NSIDE: found {nside}, that is {pixels.count} pixels, and a table of {rows * repeat}; "
             "expected both to agree: is it a map of the full sky?"
         )
     ordering = ORDERINGS.get(str(header.get("ORDERING", "")).strip().upper(), "")
     cards = {key: value for key, value in header.items() if key not in {"COMMENT", "HISTORY", ""}}
-    return HealpixFile(_lazy(path, place, 12 * nside**2), nside, ordering, cards)
+    return HealpixFile(_lazy(pixels), nside, ordering, cards, pixels)
 
 
 def check_healpix(path: str | Path) -> None:
@@ -139,7 +180,7 @@ def _nside(header: Header, path: Path) -> int:
     return whole_number(header, "NSIDE", path, least=1, most=LARGEST)
 
 
-def _place(unit: Unit, column: int | str, path: Path) -> _Place:
+def _place(unit: Unit, column: int | str, path: Path) -> Place:
     header = unit.header
     count = whole_number(header, "TFIELDS", path, least=1, most=999)
     names = [str(header.get(f"TTYPE{number}", "")).strip() for number in range(1, count + 1)]
@@ -162,36 +203,23 @@ def _place(unit: Unit, column: int | str, path: Path) -> _Place:
     if repeat < 1 or offset > width:
         raise BadInput(f"{path}: NAXIS1: found {width} bytes, expected {offset} or more, as TFORM says")
     scale, zero = (float(header.get(f"{key}{column + 1}", value)) for key, value in (("TSCAL", 1), ("TZERO", 0)))
-    return _Place(unit.data, width, offset - size, repeat, stored, wanted, scale, zero)
+    return Place(unit.data, width, offset - size, repeat, stored, wanted, scale, zero)
 
 
-def _lazy(path: Path, place: _Place, pixels: int) -> da.Array:
-    stat = path.stat()
-    lengths = tuple(min(CHUNK, pixels - start) for start in range(0, pixels, CHUNK))
+def _lazy(pixels: Pixels) -> da.Array:
+    stat, wanted = pixels.path.stat(), pixels.place.wanted
+    lengths = tuple(min(CHUNK, pixels.count - start) for start in range(0, pixels.count, CHUNK))
     return da.map_blocks(
-        partial(_read, path, place, pixels),
+        partial(_read, pixels),
         chunks=(lengths,),
-        dtype=place.wanted,
-        meta=np.empty(0, place.wanted),
-        name=f"read-healpix-{tokenize(str(path), stat.st_size, stat.st_mtime_ns, place)}",
+        dtype=wanted,
+        meta=np.empty(0, wanted),
+        name=f"read-healpix-{tokenize(str(pixels.path), stat.st_size, stat.st_mtime_ns, pixels.place)}",
     )
 
 
-def _read(path: Path, place: _Place, pixels: int, *, block_id: tuple[int]) -> NDArray[np.floating]:
-    start = block_id[0] * CHUNK
-    stop = min(start + CHUNK, pixels)
-    first, last = start // place.repeat, -(-stop // place.repeat)
-    with open_file(path) as file:
-        file.seek(place.data + first * place.width)
-        content = file.read((last - first) * place.width)
-    if len(content) < (last - first) * place.width:
-        raise BadInput(f"{path}: the file became shorter while it was read; fetch it again")
-    shape, strides = (last - first, place.repeat), (place.width, np.dtype(place.stored).itemsize)
-    whole = np.ndarray(shape, place.stored, content, place.offset, strides)
-    values = whole.astype(place.wanted).reshape(-1)[start - first * place.repeat :][: stop - start]
-    if (place.scale, place.zero) != (1, 0):
-        values = (values * place.scale + place.zero).astype(place.wanted)
-    return values
+def _read(pixels: Pixels, *, block_id: tuple[int]) -> NDArray[np.floating]:
+    return pixels.read(block_id[0] * CHUNK, (block_id[0] + 1) * CHUNK)
 
 
 def write_healpix(

@@ -88,7 +88,5 @@ class Cosmology:
     def _integrand(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return 2/(u^3 E(u^2)), E^2 = OmegaM a^-3 + OmegaLambda + OmegaR a^-4, a = u^2."""
         # u^6 E^2 = OmegaM + OmegaLambda u^6 + OmegaR/u^2
-        found: NDArray[np.float64] = 2 * u / np.sqrt(
-            self.omega_m * u**2 + self.omega_lambda * u**8 + self.omega_r
-        )
+        found: NDArray[np.float64] = 2 * u / np.sqrt(self.omega_m * u**2 + self.omega_lambda * u**8 + self.omega_r)
         return np.where(u > 0, found, 2 / np.sqrt(self.omega_m) if self.omega_r == 0 else 0.0)

@@ -128,7 +128,9 @@ class Batches:
         return columns, np.array([*accumulate(sizes.tolist(), initial=0)], np.int64)
 
 
-def _break_rows(ids: NDArray[np.int64], mass: NDArray[np.float32], faults: Sequence[Fault], low: int, npix: int) -> None:
+def _break_rows(
+    ids: NDArray[np.int64], mass: NDArray[np.float32], faults: Sequence[Fault], low: int, npix: int
+) -> None:
     """Spoil the row in the middle of a slice, where there is one."""
     (places,) = np.nonzero((ids >= low) & (ids < low + npix))
     if not len(places):

@@ -132,9 +132,7 @@ def probe_part(mesh: UsMesh, part: int, sheets: range, chunk: int) -> PartRows:
         return PartRows(spans, _chunked(probe, spans.items(), npix, chunk), tuple(rest), rows - end)
 
 
-def _chunked(
-    probe: Probe, spans: Iterable[tuple[int, Span]], npix: int, chunk: int
-) -> dict[int, tuple[Span, ...]]:
+def _chunked(probe: Probe, spans: Iterable[tuple[int, Span]], npix: int, chunk: int) -> dict[int, tuple[Span, ...]]:
     """Return the rows of each pixel chunk, of the slices in which IDs are sorted."""
     found = {}
     count = npix // chunk if chunk else 0

@@ -84,7 +84,9 @@ def export_kappa(store: Path, out: Path, *, zs: tuple[float, ...] = ()) -> list[
         held = dataset["zs"].values.tolist()
         absent = [one for one in zs if one not in held]
         if absent:
-            raise BadInput(f"{store}: found no map of zs {absent[0]:g}, only of {', '.join(f'{one:g}' for one in held)}")
+            raise BadInput(
+                f"{store}: found no map of zs {absent[0]:g}, only of {', '.join(f'{one:g}' for one in held)}"
+            )
         return [_map(dataset, held.index(one), Path(out)) for one in zs or held]
 
 

@@ -72,9 +72,7 @@ def tally_of(binned: Binned) -> Tally:
     return binned[1]
 
 
-def overdensity(
-    binned: Binned, tally: Tally, complaint: str | None, where: slice, scale: float
-) -> NDArray[np.float32]:
+def overdensity(binned: Binned, tally: Tally, complaint: str | None, where: slice, scale: float) -> NDArray[np.float32]:
     """Turn masses into m/(V_pix rhobar) - 1, stored in float32; NaN if rows of the sheet are bad.
 
     Parameters
