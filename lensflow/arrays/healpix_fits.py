@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -16,7 +15,8 @@ from astropy.io import fits
 from dask.base import tokenize
 
 from lensflow.arrays.checksum import ALL_ONES, check_sums
-from lensflow.arrays.headers import BLOCK, open_file, read_units, whole_number
+from lensflow.arrays.columns import FORMS, Pixels, find_column
+from lensflow.arrays.headers import BLOCK, read_units, whole_number
 from lensflow.errors import BadInput
 
 if TYPE_CHECKING:
@@ -25,75 +25,14 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
     from numpy.typing import NDArray
 
-    from lensflow.arrays.headers import Unit
+from lensflow.arrays.headers import Unit
 
 CHUNK = 4**11  # px read by a task
 ROW = 1024  # px in a row of the table, as healpy writes it
 PARTIAL = ".partial"  # ends the name of what is not complete
 LARGEST = 1 << 29  # nside, the largest whose pixel numbers fit 64 bits
 ORDERINGS = {"RING": "RING", "NEST": "NESTED", "NESTED": "NESTED"}
-# letter of TFORM -> type in the file, type in memory
-FORMS = {
-    "E": (">f4", "f4"),
-    "D": (">f8", "f8"),
-    "B": ("u1", "f4"),
-    "I": (">i2", "f4"),
-    "J": (">i4", "f8"),
-    "K": (">i8", "f8"),
-}
 WRITTEN = {"f4": "E", "f8": "D"}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the pixels of one column lie: row ``r`` holds ``repeat`` of them, ``offset`` bytes after its start."""
-
-    data: int
-    width: int
-    offset: int
-    repeat: int
-    stored: str
-    wanted: str
-    scale: float
-    zero: float
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """The pixels of a column of a file.
-
-    Parameters
-    ----------
-    path, count
-        The file, and how many it holds.
-    place
-        Where they lie.
-    """
-
-    path: Path
-    count: int
-    place: Place
-
-    def read(self, start: int, stop: int) -> NDArray[np.floating]:
-        """Return a run of pixels, f4 or f8.
-
-        Raises
-        ------
-        BadInput
-            If the file ends before it.
-        """
-        place = self.place
-        start, stop, _ = slice(start, stop).indices(self.count)
-        first, last = start // place.repeat, -(-stop // place.repeat)
-        with open_file(self.path) as file:
-            file.seek(place.data + first * place.width)
-            content = file.read((last - first) * place.width)
-        if len(content) < (last - first) * place.width:
-            raise BadInput(f"{self.path}: the file became shorter while it was read; fetch it again")
-        shape, strides = (last - first, place.repeat), (place.width, np.dtype(place.stored).itemsize)
-        whole = np.ndarray(shape, place.stored, content, place.offset, strides)
-        values = whole.astype(place.wanted).reshape(-1)[start - first * place.repeat :][: stop - start]
-        return values if (place.scale, place.zero) == (1, 0) else values * place.scale + place.zero
 
 
 @dataclass(frozen=True)
@@ -140,7 +79,7 @@ def open_healpix(path: str | Path, *, column: int | str = 0) -> HealpixFile:
     unit = _table(path)
     header = unit.header
     nside = _nside(header, path)
-    pixels = Pixels(path, 12 * nside**2, _place(unit, column, path))
+    pixels = Pixels(path, 12 * nside**2, find_column(unit, column, path))
     rows, repeat = whole_number(header, "NAXIS2", path, least=1, most=1 << 62), pixels.place.repeat
     if rows * repeat != pixels.count:
         raise BadInput(
@@ -178,32 +117,6 @@ def _nside(header: Header, path: Path) -> int:
     if str(header.get("INDXSCHM", "IMPLICIT")).strip().upper() != "IMPLICIT":
         raise BadInput(f"{path}: INDXSCHM: found {header['INDXSCHM']!r}, expected IMPLICIT, a map of the full sky")
     return whole_number(header, "NSIDE", path, least=1, most=LARGEST)
-
-
-def _place(unit: Unit, column: int | str, path: Path) -> Place:
-    header = unit.header
-    count = whole_number(header, "TFIELDS", path, least=1, most=999)
-    names = [str(header.get(f"TTYPE{number}", "")).strip() for number in range(1, count + 1)]
-    if isinstance(column, str):
-        if column not in names:
-            raise BadInput(f"{path}: found the columns {', '.join(names)}, expected {column}")
-        column = names.index(column)
-    if not 0 <= column < count:
-        raise BadInput(f"{path}: found {count} columns, expected one with the number {column}")
-    offset = 0
-    for number in range(1, column + 2):
-        form = str(header.get(f"TFORM{number}", "")).strip()
-        match = re.fullmatch(r"(\d*)([BIJKED])", form)
-        if match is None:
-            raise BadInput(f"{path}: TFORM{number}: found {form!r}, expected numbers such as 1024E")
-        repeat, (stored, wanted) = int(match[1] or 1), FORMS[match[2]]
-        size = repeat * np.dtype(stored).itemsize
-        offset += size
-    width = whole_number(header, "NAXIS1", path, least=1, most=1 << 31)
-    if repeat < 1 or offset > width:
-        raise BadInput(f"{path}: NAXIS1: found {width} bytes, expected {offset} or more, as TFORM says")
-    scale, zero = (float(header.get(f"{key}{column + 1}", value)) for key, value in (("TSCAL", 1), ("TZERO", 0)))
-    return Place(unit.data, width, offset - size, repeat, stored, wanted, scale, zero)
 
 
 def _lazy(pixels: Pixels) -> da.Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 
@@ -22,7 +22,7 @@ NEAR, FAR = 16, 1 << 20  # rows looked at for one that counts, at first and at m
 GROWTH = 16
 
 
-class Unsorted(Exception):  # noqa: N818 - no error: the rows are then looked at one by one
+class Unsorted(Exception):
     """Rows that were taken for sorted are not."""
 
 
@@ -79,7 +79,7 @@ class Probe:
         return None
 
     @staticmethod
-    def _read(file: BinaryIO, kind: np.dtype[np.generic], row: int, count: int) -> NDArray[np.generic]:
+    def _read(file: BinaryIO, kind: np.dtype[Any], row: int, count: int) -> NDArray[Any]:
         file.seek(row * kind.itemsize)
         content = file.read(count * kind.itemsize)
         if len(content) < count * kind.itemsize:

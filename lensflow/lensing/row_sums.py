@@ -19,7 +19,7 @@ LANE: Final = 0xFFFF
 WORDS: Final = 64  # of eight bytes before a lane of 16 bits could overflow: 2 x 255 x 64 < 2^16
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def add_rows(
     ids: NDArray[np.int64],
     mass: NDArray[Any],
@@ -89,7 +89,7 @@ def add_rows(
     return kept
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _sum_words(words: NDArray[np.uint64]) -> int:
     """Return the sum of the bytes of words: four lanes of 16 bits take every other byte, and then the others."""
     total = np.uint64(0)
@@ -101,7 +101,7 @@ def _sum_words(words: NDArray[np.uint64]) -> int:
             lanes += (word & mask) + ((word >> np.uint64(8)) & mask)
         total += (lanes & lane) + ((lanes >> np.uint64(16)) & lane)
         total += ((lanes >> np.uint64(32)) & lane) + (lanes >> np.uint64(48))
-    return total
+    return int(total)
 
 
 def byte_sum(values: NDArray[Any]) -> int:
@@ -111,7 +111,7 @@ def byte_sum(values: NDArray[Any]) -> int:
     return int(_sum_words(content[:whole].view(np.uint64))) + int(content[whole:].sum(dtype=np.uint64))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def moments(mass: NDArray[np.float64], scale: float) -> tuple[int, float, float, float, float, float]:
     """Return pixels that are not 0, sum, least and largest of masses, and sums of mass*scale - 1 and its square."""
     occupied = 0
@@ -133,7 +133,7 @@ def moments(mass: NDArray[np.float64], scale: float) -> tuple[int, float, float,
     return occupied, total, least, most, first, second
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def scan_rows(
     ids: NDArray[np.int64],
     mass: NDArray[Any],

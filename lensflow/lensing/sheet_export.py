@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from lensflow.arrays.healpix_fits import check_healpix, open_healpix, write_healpix
@@ -17,6 +16,7 @@ from lensflow.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
 SHEETS, MAPS = "mass_sheets/1", "kappa_maps/1"  # schemas
@@ -179,9 +179,11 @@ def _runs(values: xr.Variable, length: int) -> Iterator[NDArray[np.floating]]:
 
 def _is_sound(path: Path, keys: Mapping[str, Any]) -> bool:
     """Whether a file is complete, undamaged, and made of the same with the same options."""
+    if not path.is_file():
+        return False
     try:
         header = open_healpix(path).header
         check_healpix(path)
-    except BadInput:  # none there, or what a killed writer has left
+    except BadInput:  # what something else has left there
         return False
     return header.get("CFGHASH") == keys["CFGHASH"] and "DATASUM" in header

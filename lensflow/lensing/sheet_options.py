@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lensflow.errors import BadOption
 
 if TYPE_CHECKING:
-    from lensflow.lensing.bin_rows import Level
+    from lensflow.lensing.pieces import Level
     from lensflow.lensing.usmesh import PixelOrder, UsMesh
 
 PIXELS = 4**11  # NEST pixels of a chunk

@@ -11,7 +11,7 @@ import xarray as xr
 
 from lensflow import events
 from lensflow.errors import BadInput
-from lensflow.lensing.bin_rows import Binning
+from lensflow.lensing.pieces import Binning
 from lensflow.lensing.rows import RowPlan, plan_rows
 from lensflow.lensing.sheet_values import QUARANTINED, SHEET, VERIFIED
 from lensflow.lensing.sheets import SheetGraph, Shells
@@ -107,6 +107,7 @@ def _sheets(delta: da.Array, values: da.Array, plan: RowPlan, shells: Shells) ->
     dataset["delta"].encoding = {"chunks": (1, delta.chunks[1][0])}
     for name in SHEET.names or ():
         dataset[name] = ("sheet", values[name])
+    dataset["status"].encoding = {"fill_value": QUARANTINED}  # until it is written
     dataset["offset_error"] = ("sheet", np.array([one.offset_error for one in plan.sheets], np.int64))
     dataset = dataset.assign_coords(sheet=np.array([one.sheet for one in plan.sheets], np.int32))
     return dataset.assign_coords({name: ("sheet", values) for name, values in asdict(shells).items()})

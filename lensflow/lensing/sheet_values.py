@@ -11,7 +11,8 @@ import numpy as np
 from lensflow import events
 from lensflow.errors import BadInput
 from lensflow.lensing.bigfile import MODULUS
-from lensflow.lensing.bin_rows import ByteSums, Tally, verify_part
+from lensflow.lensing.bin_rows import verify_part
+from lensflow.lensing.pieces import ByteSums, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lensflow.lensing.bigfile import Block
-    from lensflow.lensing.bin_rows import Binning, Level
     from lensflow.lensing.part_rows import Rest
+    from lensflow.lensing.pieces import Binning, Level
 
 CONSERVATION = 1e-12  # of the mass: what adding up in another order may change
 GOOD, QUARANTINED = 0, 1

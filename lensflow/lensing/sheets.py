@@ -12,7 +12,8 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from lensflow.lensing.bin_rows import Piece, Rows, bin_rows, examine
+from lensflow.lensing.bin_rows import bin_rows, examine
+from lensflow.lensing.pieces import Piece, Rows
 from lensflow.lensing.rows import UNSORTED_CHUNKS
 from lensflow.lensing.sheet_values import SHEET, VERIFIED, Part, Sheet, overdensity, summarise, tally_of, verified
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lensflow.lensing.bigfile import Block
-    from lensflow.lensing.bin_rows import Binning
+    from lensflow.lensing.pieces import Binning
     from lensflow.lensing.rows import RowPlan, SheetRows
     from lensflow.lensing.usmesh import UsMesh
 

@@ -157,7 +157,8 @@ def _spectra(cl: ArrayLike | None, nside: int, a: NDArray[np.float64]) -> NDArra
     shape = (1 + ell / KNEE) ** -2.0
     shape[0] = 0
     unit = ((2 * ell + 1) * shape).sum() / (4 * pi)
-    return SPREAD**2 * a[:, None] ** 2 * shape / unit
+    spectra: NDArray[np.float64] = SPREAD**2 * a[:, None] ** 2 * shape / unit
+    return spectra
 
 
 def _write(
