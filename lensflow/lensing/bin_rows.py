@@ -99,6 +99,8 @@ def _add(
     span, mass = rows.span, 0.0
     sums = ByteSums()
     summing = binning.level == "strict" and not span.scanned
+    if span.shared:  # where slices are out of order those beyond the last may lie anywhere
+        window = (*window[:2], 2 * window[2])
     for ids, masses in rows.read(binning.chunk_size):
         if summing:
             sums = sums.plus(ByteSums(len(ids), byte_sum(ids), byte_sum(masses)))

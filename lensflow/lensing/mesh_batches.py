@@ -102,6 +102,7 @@ class Batches:
         columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in ("ID", "Aemit", "Mass", "Rmom")}
         sizes = np.zeros(self.nslices + 2, np.int64)
         middle = (min(one.sheet for one in rows) + max(one.sheet for one in rows) + 1) // 2
+        victim = min((one.batch for one in rows if one.sheet == middle and len(one.pixel)), default=-1)
         for batch in range(self.count):
             mine = [one for one in rows if one.batch == batch]
             ids = np.concatenate([np.empty(0, np.int64), *(one.sheet * self.npix + one.pixel for one in mine)])
@@ -109,7 +110,8 @@ class Batches:
             if self.quirks and batch == self.count - 1:
                 beyond = self.nslices * self.npix + np.sort(rng.integers(self.npix, size=BEYOND))
                 ids, mass = np.append(ids, beyond), np.append(mass, np.ones(BEYOND, np.float32))
-            _break_rows(ids, mass, faults, middle * self.npix, self.npix)
+            if batch == victim:
+                _break_row(ids, mass, faults, middle * self.npix, self.npix)
             slices = np.minimum(ids // self.npix, self.nslices)
             if self.quirks:
                 places = np.sort(rng.integers(len(ids) + 1, size=EMPTY_RANKS))
@@ -128,13 +130,9 @@ class Batches:
         return columns, np.array([*accumulate(sizes.tolist(), initial=0)], np.int64)
 
 
-def _break_rows(
-    ids: NDArray[np.int64], mass: NDArray[np.float32], faults: Sequence[Fault], low: int, npix: int
-) -> None:
-    """Spoil the row in the middle of a slice, where there is one."""
+def _break_row(ids: NDArray[np.int64], mass: NDArray[np.float32], faults: Sequence[Fault], low: int, npix: int) -> None:
+    """Spoil the row in the middle of a slice."""
     (places,) = np.nonzero((ids >= low) & (ids < low + npix))
-    if not len(places):
-        return
     victim = places[len(places) // 2]
     if "negative" in faults:
         mass[victim] *= -1
@@ -144,15 +142,14 @@ def _break_rows(
         ids[victim] = WILD
 
 
-def harm(maps: Path, faults: Sequence[Fault], low: int) -> None:
-    """Spoil the file in which the IDs from ``low`` on begin, behind the back of its header: cut it, or turn a bit."""
-    paths = sorted((maps / "ID").glob("[0-9A-F]*"))
-    (victim,) = [path for path in paths if (np.fromfile(path, "<i8") >= low).any()][:1] or paths[:1]
-    path = maps / "Mass" / victim.name
-    content = bytearray(path.read_bytes())
+def harm(maps: Path, faults: Sequence[Fault], sheet: range) -> None:
+    """Spoil the file in which the IDs of a sheet begin, behind the back of its header: cut it, or turn a bit."""
+    for path in sorted((maps / "ID").glob("[0-9A-F]*")):
+        ids = np.fromfile(path, "<i8")
+        mass = np.fromfile(maps / "Mass" / path.name, "<f4")
+        (rows,) = np.nonzero((ids >= sheet.start) & (ids < sheet.stop) & (mass > 0))
+        if len(rows):
+            break
     if "flipped" in faults:
-        (row,) = np.nonzero(np.fromfile(victim, "<i8") >= low)[0][:1]
-        content[4 * row] ^= 1  # the last bit of a mass
-        path.write_bytes(content)
-    if "truncated" in faults:
-        path.write_bytes(content[:-3])
+        mass[rows[0]] = np.nextafter(mass[rows[0]], np.float32(np.inf))
+    (maps / "Mass" / path.name).write_bytes(mass.tobytes()[: -3 if "truncated" in faults else None])

@@ -183,14 +183,13 @@ def _scanned(
     mesh: UsMesh, part: int, sheets: range, chunk: int, slices: NDArray[np.int64], *, turned: bool
 ) -> PartRows:
     """Make spans of the first and last rows of slices; where slices turn they overlap."""
-    rows = mesh.ids.parts[part].rows
-    present = [k for k in range(mesh.nslices + 1) if slices[k, 2]]
+    present = [k for k in range(mesh.nslices) if slices[k, 2]]
     starts = [int(slices[k, 0]) for k in present]
     spans = {}
-    for k, start, after in zip(present, starts, [*starts[1:], rows], strict=True):
-        stop = int(slices[k, 1]) if turned else after
+    for place, k in enumerate(present):
+        stop = int(slices[k, 1]) if turned or k == present[-1] else starts[place + 1]
         if k in sheets:
-            spans[k] = Span(part, start, stop, scanned=True, shared=turned)
+            spans[k] = Span(part, starts[place], stop, scanned=True, shared=turned)
     in_order = ((k, span) for k, span in spans.items() if not (turned or slices[k, 4]))
     with Probe(mesh.ids, mesh.mass, part, limit=2 * mesh.nslices * mesh.npix) as probe:
         chunks = _chunked(probe, in_order, mesh.npix, chunk)
@@ -218,10 +217,10 @@ def _check_rows(mesh: UsMesh, part: int, slices: NDArray[np.int64], state: NDArr
     if state[3]:
         raise BadInput(
             f"{path}: found {state[3]} bad rows, the first of them {state[4]}, expected masses that are finite and "
-            "not negative and IDs of 0 or more; copy the part again, or choose validation_level lenient"
+            "not negative and IDs of slices; copy the part again, or choose validation_level lenient"
         )
     last = slices[:-1, 1].max()
-    if slices[-1, 2] and slices[-1, 0] < last:
+    if slices[-1, 2] and slices[-1, 0] < last and not state[2]:
         raise BadInput(
             f"{path}: row {slices[-1, 0]}: found an ID beyond the last slice before row {last - 1} of an earlier one, "
             f"expected less than {mesh.nslices * mesh.npix}; copy the part again, or choose validation_level lenient"

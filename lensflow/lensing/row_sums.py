@@ -152,7 +152,8 @@ def scan_rows(
     spans
         For each slice and all beyond the last: first row, one past the last, rows, latest ID, and whether IDs turned.
     state
-        Rows seen before, the latest slice, whether slices turned, bad rows, the first of them (-1: none).
+        Rows seen before, the latest slice, whether slices turned (those beyond the last aside), bad rows, the first
+        of them (-1: none).
     """
     last = len(spans) - 1
     for i in range(len(ids)):
@@ -160,15 +161,15 @@ def scan_rows(
         if m == 0.0:
             continue
         row, key = state[0] + i, ids[i]
-        if not (m > 0.0 and m < np.inf) or key < 0:
+        if not (m > 0.0 and m < np.inf) or key < 0 or key >= 2 * last * npix:
             state[3] += 1
             if state[4] < 0:
                 state[4] = row
             continue
         k = min(key // npix, last)
-        if k < state[1]:
-            state[2] = 1
-        state[1] = k
+        if k < last:
+            state[2] |= k < state[1]
+            state[1] = k
         if spans[k, 2] == 0:
             spans[k, 0] = row
         elif key < spans[k, 3]:

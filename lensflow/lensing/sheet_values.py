@@ -48,13 +48,12 @@ Binned = tuple["NDArray[np.float64]", Tally]
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a task must know of a sheet: slice, pixels, 1/(V_pix rhobar), how it is judged, whether it has no rows."""
+    """What a task must know of a sheet: its slice, its pixels, 1/(V_pix rhobar), and how it is judged."""
 
     sheet: int
     npix: int
     scale: float
     level: Level
-    empty: bool
 
 
 @dataclass(frozen=True)
@@ -134,9 +133,9 @@ def summarise(tallies: Sequence[Tally], complaint: str | None, about: Sheet) -> 
     extremes = (min(one.least for one in tallies), max(one.most for one in tallies))
     values = (*spread, *(value * about.scale - 1 for value in extremes))
     complaint = complaint or next((one.complaint for one in tallies if one.complaint), "")
-    spoilt = about.level == "lenient" and bool(complaint or about.empty)
+    spoilt = about.level == "lenient" and bool(complaint)
     if spoilt:
-        message = f"sheet {about.sheet} is quarantined, its delta is NaN: {complaint or 'it has no rows'}"
+        message = f"sheet {about.sheet} is quarantined, its delta is NaN: {complaint}"
         events.note("quarantined-sheet", message, sheet=about.sheet)
         values = (np.nan,) * len(values)
     counts = (rows, occupied, rows - occupied, sum(one.zero for one in tallies), sum(one.bad for one in tallies))

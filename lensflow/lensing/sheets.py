@@ -127,8 +127,8 @@ class SheetGraph:
         for key, tally, piece in zip(binned, tallies, pieces, strict=True):
             layers[step][key] = (bin_rows, piece, self.binning)
             layers["tally"][tally] = (tally_of, key)
-        verdict = None
-        if self.binning.level == "lenient" and len(pieces) > 1:
+        verdict: object = "it has no rows" if self.binning.level == "lenient" and rows.empty else None
+        if self.binning.level == "lenient" and len(pieces) > 1 and not rows.empty:
             verdict = (self._names["examine-rows"], i)
             layers["examine-rows"][verdict] = (examine, list(pieces), self.binning)
         scale = pieces[0].scale
@@ -138,7 +138,7 @@ class SheetGraph:
             # the tally is asked for with the pixels, so that nobody keeps the rows for it
             needs = (binned[group], tallies[group], verdict)
             layers["overdensity"][self._names["overdensity"], i, c] = (overdensity, *needs, where, scale)
-        about = Sheet(rows.sheet, self.mesh.npix, scale, self.binning.level, empty=rows.empty)
+        about = Sheet(rows.sheet, self.mesh.npix, scale, self.binning.level)
         layers["sheet-values"][self._names["sheet-values"], i] = (summarise, tallies, verdict, about)
 
     def _pieces(self, i: int, rows: SheetRows) -> tuple[Piece, ...]:

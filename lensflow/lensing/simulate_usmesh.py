@@ -135,7 +135,8 @@ def simulate_usmesh(
         rows += mine
     _write(Path(out), layout, rows, universe, seed=seed, nside=nside, faults=faults, rng=rng)
     middle = (sheets.start + sheets.stop) // 2
-    harm(Path(out) / "HEALPIX", [one for one in faults if one in {"truncated", "flipped"}], middle * 12 * nside**2)
+    if {"truncated", "flipped"} & set(faults):
+        harm(Path(out) / "HEALPIX", faults, range(middle * 12 * nside**2, (middle + 1) * 12 * nside**2))
     mean = CRITICAL * universe.cosmology.omega_m * volumes / (12 * nside**2)
     return xr.Dataset(
         {
