@@ -79,8 +79,8 @@ def kappa_maps(sheets: Sheets, options: KappaOptions) -> xr.Dataset:
     numbers, weights, chi_s, missing = _weights(sheets, options)
     npix = 12 * sheets.nside**2
     lengths = tuple(min(sheets.chunk, npix - start) for start in range(0, npix, sheets.chunk))
-    used = weights.any(axis=0).tolist()
-    readers = tuple(sheets.readers[n] for n, wanted in zip(numbers, list(used), strict=True) if wanted)
+    used: list[bool] = np.any(weights, axis=0).tolist()
+    readers = tuple(sheets.readers[n] for n, wanted in zip(numbers, used, strict=True) if wanted)
     add = partial(add_sheets, readers=readers, weights=weights[:, used], chunk=sheets.chunk, npix=npix)
     name = f"kappa-{tokenize(str(sheets.path), sheets.attrs, numbers, weights, sheets.chunk)}"
     chunks = ((len(options.zs),), lengths)
