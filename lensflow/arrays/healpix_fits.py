@@ -104,7 +104,7 @@ def check_healpix(path: str | Path) -> None:
 
 def _table(path: Path) -> Unit:
     for unit in read_units(path):
-        if str(unit.header.get("XTENSION", "")).strip() == "BINTABLE":
+        if unit.index and str(unit.header.get("XTENSION", "")).strip() == "BINTABLE":
             return unit
     raise BadInput(f"{path}: found no binary table, expected a HEALPix map")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from lensflow.arrays.headers import BLOCK
 from lensflow.arrays.healpix_fits import check_healpix, open_healpix, write_healpix
 from lensflow.errors import BadInput
 
@@ -182,8 +183,10 @@ def _is_sound(path: Path, keys: Mapping[str, Any]) -> bool:
     if not path.is_file():
         return False
     try:
-        header = open_healpix(path).header
+        found = open_healpix(path)
         check_healpix(path)
     except BadInput:  # what something else has left there
         return False
-    return header.get("CFGHASH") == keys["CFGHASH"] and "DATASUM" in header
+    ends = found.pixels.place.data + found.pixels.count * found.values.dtype.itemsize
+    whole = path.stat().st_size == -(-ends // BLOCK) * BLOCK
+    return whole and found.header.get("CFGHASH") == keys["CFGHASH"] and "DATASUM" in found.header
