@@ -93,7 +93,7 @@ def loop(mesh: Path) -> None:
     for one, other in zip(ids.parts, mass.parts, strict=True):
         keys, weights = np.fromfile(one.path, "<i8"), np.fromfile(other.path, "<f4")
         sheet = int(keys[0] // npix)  # a part has rows of one sheet here
-        found = np.bincount(keys - sheet * npix, weights, npix)
+        found = np.bincount(keys - sheet * npix, weights, npix).astype(np.float64, copy=False)
         maps[sheet] = maps[sheet] + found if sheet in maps else found
 
 

@@ -11,11 +11,11 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
-from numba import njit
 
 from lensflow import events
 from lensflow.errors import BadInput, BadOption
 from lensflow.lensing.born import Weight, born_weights
+from lensflow.lensing.sheet_sums import accumulate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from lensflow.lensing.sheet_sources import Sheets, StoredSheet
 
 SCHEMA = "kappa_maps/1"
-TOGETHER = 8  # sheets read before their pixels are added: sums of all redshifts then leave the cache less often
-CACHED = 4096  # pixels of which the sums of all redshifts stay in the cache
-LONGEST = 4**11  # px that a task makes, of maps that are stored in one chunk
+TOGETHER = 16  # sheets read before their pixels are added: sums of all redshifts then leave the cache less often
 _ABOUT: dict[str, dict[str, Any]] = {
     "kappa": {"units": "1", "long_name": "convergence, Born approximation"},
     "zs": {"units": "1", "long_name": "redshift of the sources"},
@@ -165,23 +163,10 @@ def add_sheets(
     start = block_id[1] * chunk
     stop = min(start + chunk, npix)
     total = np.zeros((len(weights), stop - start))
+    read = np.empty((min(TOGETHER, len(readers)), stop - start), np.float32)
     for begin in range(0, len(readers), TOGETHER):
         some = readers[begin : begin + TOGETHER]
-        read = np.empty((len(some), stop - start), np.float32)
-        for values, reader in zip(read, some, strict=True):
+        for values, reader in zip(read, some, strict=False):
             values[:] = reader.read(start, stop)
-        accumulate(read, weights[:, begin : begin + TOGETHER], total)
+        accumulate(read[: len(some)], weights[:, begin : begin + TOGETHER], total)
     return total.astype(np.float32)
-
-
-@njit(cache=True, nogil=True)
-def accumulate(delta: NDArray[np.float32], weights: NDArray[np.float64], total: NDArray[np.float64]) -> None:
-    """Add sum_i w_i(zs) delta_i(p) to ``total`` (zs, pixel), sheet by sheet; what counts nothing is not looked at."""
-    for first in range(0, total.shape[1], CACHED):
-        last = min(first + CACHED, total.shape[1])
-        for i in range(delta.shape[0]):
-            for k in range(total.shape[0]):
-                w = weights[k, i]
-                if w != 0.0:
-                    for p in range(first, last):
-                        total[k, p] += w * delta[i, p]

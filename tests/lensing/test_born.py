@@ -1,5 +1,7 @@
 """Convergence maps: weights against reference numbers, sums against brute force, what is refused."""
 
+from typing import Any
+
 import dask
 import healpy
 import numpy as np
@@ -13,6 +15,7 @@ from lensflow.lensing.kappa_outputs import KappaOptions, add_sheets, kappa_maps
 from lensflow.lensing.random_fields import draw_field, gaussian_spectrum
 from lensflow.lensing.sheet_sources import Sheets
 from lensflow.lensing.simulate_usmesh import Universe
+from lensflow.lensing.theory_ratio import check_cl
 
 COSMOLOGY = Cosmology(0.309, 0.691, 0.6774)
 ZS = (0.5, 1.0, 2.0)
@@ -32,7 +35,7 @@ def weights(zs: tuple[float, ...] = ZS, **words: object) -> np.ndarray:
         ({"weight": "midpoint", "truncate": False}, (0.0184805960, 0.0656429432, 0.1978753855)),
     ],
 )
-def test_b1_an_overdensity_of_one_everywhere(words: dict[str, object], expected: tuple[float, ...]) -> None:
+def test_b1_an_overdensity_of_one_everywhere(words: dict[str, Any], expected: Any) -> None:
     np.testing.assert_allclose(weights(**words).sum(axis=1), expected, rtol=1e-8)
 
 
@@ -203,3 +206,15 @@ def test_a_dataset_is_what_comes_out() -> None:
     assert isinstance(found, xr.Dataset)
     assert found.kappa.dims == ("zs", "pixel")
     np.testing.assert_allclose(found.chi_s, COSMOLOGY.chi(1 / (1 + np.array(ZS))))
+
+
+def test_spectra_beside_a_theory() -> None:
+    ell = np.arange(301)
+    known = np.arange(1, 401)
+    cl = 1e-9 / (1.0 + ell) ** 1.5 * 1.03
+    found = check_cl(cl, (known, 1e-9 / (1.0 + known) ** 1.5), l_edges=(20, 50, 300))
+    np.testing.assert_allclose(found.ratio, 1.03, rtol=1e-12)
+    np.testing.assert_allclose(found.error, [np.sqrt(2 / (50**2 - 20**2)), np.sqrt(2 / (300**2 - 50**2))])
+    for edges in ((20, 50, 500), (0, 20), (50, 20)):
+        with pytest.raises(BadInput, match="l_edges"):
+            check_cl(cl, (known, known * 1.0), l_edges=edges)

@@ -1,6 +1,7 @@
 """Sheets and maps as FITS files: their cards, and when a file that is there is kept."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import xarray as xr
 from astropy.io import fits
 
 import lensflow as lf
-from lensflow.arrays import healpix_fits
 from lensflow.errors import BadInput, BadOption
 from lensflow.lensing.sheet_export import export, export_kappa
 from lensflow.lensing.sheet_sources import open_sheets
@@ -129,7 +129,7 @@ def test_a7_t9_a_killed_writer_leaves_no_file_of_that_name(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(healpix_fits.os, "fsync", killed)
+        patched.setattr(os, "fsync", killed)
         with pytest.raises(KeyboardInterrupt):
             export(store, tmp_path / "fits")
     assert not list((tmp_path / "fits").glob("*.fits"))

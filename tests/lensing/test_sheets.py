@@ -38,7 +38,7 @@ def quiet() -> Any:
 def meshes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, xr.Dataset]]:
     folder = tmp_path_factory.mktemp("meshes")
     return {
-        order: (folder / order, simulate_usmesh(folder / order, nside=64, order=order, **WORDS))  # type: ignore[arg-type]
+        order: (folder / order, simulate_usmesh(folder / order, nside=64, order=order, **WORDS))
         for order in ("sorted", "shuffled")
     }
 
@@ -99,7 +99,7 @@ def test_a1_sheets_are_the_truth(meshes: dict[str, tuple[Path, xr.Dataset]], ord
 @pytest.mark.parametrize("order", ["sorted", "shuffled"])
 def test_a1_at_a_higher_resolution(tmp_path: Path, order: str) -> None:
     words = {**WORDS, "slices": (55, 57), "NC": 512, "order": order}
-    truth = simulate_usmesh(tmp_path / "mesh", nside=512, **words)  # type: ignore[arg-type]
+    truth = simulate_usmesh(tmp_path / "mesh", nside=512, **words)
     found = run(tmp_path / "mesh", sheet_range=(55, 57), pixels_per_block=4**9)
     np.testing.assert_allclose(found.delta, truth.delta, rtol=1e-6, atol=1e-6)
 
