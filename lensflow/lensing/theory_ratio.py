@@ -12,12 +12,10 @@ from lensflow.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 
-def check_cl(
-    cl: NDArray[np.float64], theory: tuple[NDArray[np.float64], NDArray[np.float64]], *, l_edges: Sequence[float]
-) -> xr.Dataset:
+def check_cl(cl: NDArray[np.floating], theory: tuple[ArrayLike, ArrayLike], *, l_edges: Sequence[float]) -> xr.Dataset:
     """Return the ratio of a power spectrum to a theory in bins, modes weighted by 2l + 1.
 
     Parameters
@@ -44,10 +42,10 @@ def check_cl(
     most = min(len(cl) - 1, known.max())
     if not (max(1, known.min()) <= edges[0] and edges[-1] <= most + 1 and (np.diff(edges) >= 1).all()):
         raise BadInput(
-            f"l_edges: found {edges[0]:g} to {edges[-1]:g}, expected increasing ones within {max(1, known.min()):g} and "
-            f"{most + 1:g}, which spectrum and theory cover"
+            f"l_edges: found {edges[0]:g} to {edges[-1]:g}, expected increasing ones within {max(1, known.min()):g} "
+            f"and {most + 1:g}, which spectrum and theory cover"
         )
-    expected = np.exp(np.interp(np.log(np.maximum(ell, 1)), np.log(known), np.log(theory[1])))
+    expected = np.exp(np.interp(np.log(np.maximum(ell, 1)), np.log(known), np.log(np.asarray(theory[1], np.float64))))
     bins, weights = np.digitize(ell, edges) - 1, 2 * ell + 1
     used = (bins >= 0) & (bins < len(edges) - 1)
     modes = np.bincount(bins[used], weights[used])
