@@ -1,0 +1,1 @@
+"""Weak lensing: mass sheets, convergence maps and their statistics."""
