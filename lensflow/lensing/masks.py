@@ -1,0 +1,49 @@
+"""Which pixels of a patch count: masks, missing values, and the pixels whose neighbours count too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Edge = Literal["crop", "wrap"]
+UNSEEN = -1.6375e30  # what HEALPix maps hold where nothing was observed
+# (down, across): the pixels that second derivatives and the search for peaks look at
+STENCIL = ((-2, 0), (-1, -1), (-1, 0), (-1, 1), (0, -2), (0, -1), (0, 1), (0, 2), (1, -1), (1, 0), (1, 1), (2, 0))
+
+
+def unseen_as_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values with NaN for UNSEEN, to the precision of float32."""
+    return np.where(np.abs(values - UNSEEN) <= 1e-5 * abs(UNSEEN), np.nan, values)
+
+
+def valid_pixels(image: NDArray[np.float64], mask: NDArray[np.floating] | None = None) -> NDArray[np.bool_]:
+    """Return where the image is finite and the mask, if there is one, above 1/2."""
+    valid: NDArray[np.bool_] = np.isfinite(image)
+    if mask is not None:
+        valid &= mask > 0.5
+    return valid
+
+
+def eroded(valid: NDArray[np.bool_], edge: Edge = "crop") -> NDArray[np.bool_]:
+    """Return where a pixel and its twelve neighbours within two pixels are valid.
+
+    Parameters
+    ----------
+    valid
+        Of the patch.
+    edge
+        ``wrap``: neighbours beyond the border are those of the other side; ``crop``: they do not matter.
+    """
+    if edge == "wrap":
+        padded = np.pad(valid, 2, mode="wrap")
+    else:
+        padded = np.pad(valid, 2, constant_values=True)
+    rows, columns = valid.shape
+    inside = valid.copy()
+    for down, across in STENCIL:
+        inside &= padded[2 + down : 2 + down + rows, 2 + across : 2 + across + columns]
+    return inside
