@@ -102,13 +102,15 @@ def bispectrum(
     product = _at(waves, listed.k) * _at(waves, listed.q) * _at(waves, -listed.k - listed.q)
     sums = np.bincount(listed.bin, weights=product.real, minlength=listed.bins)
     with np.errstate(invalid="ignore"):
-        mean = sums / listed.counts
-    return mean * (np.deg2rad(size_deg) ** 4 / float(n) ** 6)
+        mean: NDArray[np.float64] = sums / listed.counts
+    scale: float = np.deg2rad(size_deg) ** 4 / float(n) ** 6
+    return mean * scale
 
 
 def _at(waves: NDArray[np.complex128], k: NDArray[np.int64]) -> NDArray[np.complex128]:
     """Return the transform of a real image at wave vectors of either sign: F(-k) is the conjugate of F(k)."""
     mirrored = k[1] < 0
     row, column = np.where(mirrored, -k, k)
-    values = waves[row % waves.shape[0], column]
-    return np.where(mirrored, values.conj(), values)
+    values: NDArray[np.complex128] = waves[row % waves.shape[0], column]
+    values[mirrored] = values[mirrored].conj()
+    return values

@@ -89,5 +89,6 @@ def power_spectrum(
     power = values.real**2 + values.imag**2
     sums = np.bincount(listed.bin, weights=power, minlength=listed.bins)
     with np.errstate(invalid="ignore"):
-        mean = sums / listed.counts
-    return mean * (np.deg2rad(size_deg) / n**2) ** 2
+        mean: NDArray[np.float64] = sums / listed.counts
+    scale: float = (np.deg2rad(size_deg) / n**2) ** 2
+    return mean * scale

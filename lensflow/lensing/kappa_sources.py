@@ -6,9 +6,9 @@ import hashlib
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import zarr
 from astropy.io import fits
 
@@ -19,6 +19,7 @@ from lensflow.lensing.readers import fits_reader, zarr_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from lensflow.lensing.readers import PixelReader
 
@@ -124,8 +125,8 @@ def _stored_maps(source: Path) -> list[KappaMap]:
     values, redshifts = group[VARIABLE], group["zs"]
     if not isinstance(values, zarr.Array) or not isinstance(redshifts, zarr.Array):
         raise BadInput(f"{source}: {VARIABLE}, zs: found groups, expected arrays")
-    attrs = dict(group.attrs)
-    nside = int(attrs.get("nside", 0))  # type: ignore[call-overload]
+    attrs: dict[str, Any] = dict(group.attrs)
+    nside = int(attrs.get("nside", 0))
     rows = redshifts.shape[0]
     if values.shape != (rows, 12 * nside**2):
         raise BadInput(f"{source}: {VARIABLE}: found shape {values.shape}, expected {(rows, 12 * nside**2)} of nside")
@@ -138,10 +139,10 @@ def _stored_maps(source: Path) -> list[KappaMap]:
             str(attrs.get("ordering", "")),
             nside,
             row,
-            None if seed is None else int(seed),  # type: ignore[call-overload]
+            None if seed is None else int(seed),
             attrs,
         )
-        for row, zs in enumerate(redshifts[:].tolist())  # type: ignore[union-attr]
+        for row, zs in enumerate(np.asarray(redshifts[:]).tolist())
     ]
 
 

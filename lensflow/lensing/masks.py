@@ -39,10 +39,7 @@ def eroded(valid: NDArray[np.bool_], edge: Edge = "crop") -> NDArray[np.bool_]:
     edge
         ``wrap``: neighbours beyond the border are those of the other side; ``crop``: they do not matter.
     """
-    if edge == "wrap":
-        padded = np.pad(valid, 2, mode="wrap")
-    else:
-        padded = np.pad(valid, 2, constant_values=True)
+    padded = np.pad(valid, 2, mode="wrap") if edge == "wrap" else np.pad(valid, 2, constant_values=True)
     rows, columns = valid.shape
     inside = valid.copy()
     for down, across in STENCIL:

@@ -85,7 +85,7 @@ class Recipe:
                 found[name] = (np.float64, level, ("nu_bin",))
                 found[f"{name}_counts"] = (np.int32, level, ("nu_bin",))
         if "minkowski" in wanted:
-            found |= {name: (np.float64, level, ("nu_bin",)) for name in ("v0", "v1", "v2")}
+            found |= dict.fromkeys(("v0", "v1", "v2"), (np.float64, level, ("nu_bin",)))
         if "moments" in wanted:
             found["moments"] = (np.float64, level, ("moment",))
         if "starlet" in wanted:
@@ -141,7 +141,9 @@ def measure(
     patch = _Masked(image if whole else np.where(valid, image, 0.0), None if whole else valid, recipe)
     for i, ngal in enumerate(recipe.ngal):
         name = NoiseName(noise.seed, noise.zs, noise.patch, ngal, noise.realisation, recipe.apron)
-        noisy = add_noise(patch.image, name, noise_sigma(ngal=ngal, epsilon=recipe.epsilon, pixel_arcmin=recipe.pixel_arcmin))
+        noisy = add_noise(
+            patch.image, name, noise_sigma(ngal=ngal, epsilon=recipe.epsilon, pixel_arcmin=recipe.pixel_arcmin)
+        )
         if patch.valid is not None:
             noisy = np.where(patch.valid, noisy, 0.0)
         _unsmoothed(record, i, _cropped(noisy, recipe.apron), inside, patch)

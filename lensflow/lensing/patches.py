@@ -60,7 +60,8 @@ def replicated(positions: NDArray[np.float64], size_deg: float) -> NDArray[np.bo
     theta, phi = np.rad2deg(positions).T
     reach = sqrt(2) * size_deg / 2
     on_axis = (np.abs(phi[:, None] - np.arange(0, 361, 90)) <= reach).any(axis=1)
-    return on_axis | (np.abs(theta - 90) <= reach)
+    near: NDArray[np.bool_] = on_axis | (np.abs(theta - 90) <= reach)
+    return near
 
 
 @dataclass(frozen=True)

@@ -17,88 +17,166 @@ MASKED, VALID, INNER = 0, 1, 2  # what a pixel is good for: nothing, its value, 
 PADDING = 2  # px around the patch, as far as derivatives reach
 # sums over pixels: of k^2, k^3, k^4 and how many, then with the gradient g and the Laplacian L
 K2, K3, K4, ALL, G2, K2L, G2L, K3L, KG2L, G4, WITH_G = range(11)
+PIXELS, PEAKS, MINIMA, MIDDLES = range(4)  # rows of counts
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _derive(padded, i, g2, laplacian, curvature):  # type: ignore[no-untyped-def]
-    """Fill |g|^2, L and the curvature of isodensity lines of row ``i``, in units of pixels; axis 1 is x."""
-    up2, up, here, down, down2 = padded[i - 2], padded[i - 1], padded[i], padded[i + 1], padded[i + 2]
-    for j in range(2, here.size - 2):
-        gx, gy = 0.5 * (here[j + 1] - here[j - 1]), 0.5 * (down[j] - up[j])
-        fxx = 0.25 * (here[j + 2] + here[j - 2] - 2 * here[j])
-        fyy = 0.25 * (down2[j] + up2[j] - 2 * here[j])
-        fxy = 0.25 * (down[j + 1] + up[j - 1] - down[j - 1] - up[j + 1])
+@njit(cache=True, error_model="numpy")
+def _derive(
+    padded: NDArray[np.float64],
+    i: int,
+    g2: NDArray[np.float64],
+    laplacian: NDArray[np.float64],
+    curvature: NDArray[np.float64],
+) -> None:
+    """Fill |g|^2, L and the curvature of contours of a row of the patch, in units of pixels; axis 1 is x."""
+    up2, up, here, down, down2 = padded[i], padded[i + 1], padded[i + 2], padded[i + 3], padded[i + 4]
+    for j in range(g2.size):
+        gx, gy = 0.5 * (here[j + 3] - here[j + 1]), 0.5 * (down[j + 2] - up[j + 2])
+        fxx = 0.25 * (here[j + 4] + here[j] - 2 * here[j + 2])
+        fyy = 0.25 * (down2[j + 2] + up2[j + 2] - 2 * here[j + 2])
+        fxy = 0.25 * (down[j + 3] + up[j + 1] - down[j + 1] - up[j + 3])
         square = gx * gx + gy * gy
         g2[j], laplacian[j] = square, fxx + fyy
         turn = (2 * gx * gy * fxy - gx * gx * fyy - gy * gy * fxx) / square
         curvature[j] = turn if square > 0 else 0.0
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _bins(row, sigma, edges, first, scale, place):  # type: ignore[no-untyped-def]
-    """Fill the bin [lo, hi) of each value over sigma; -1 below the first edge, as many as there are bins above."""
+@njit(cache=True, error_model="numpy")
+def _bins(nu: NDArray[np.float64], edges: NDArray[np.float64], place: NDArray[np.int32]) -> None:
+    """Fill the bin [lo, hi) of each value; -1 below the first edge, as many as there are bins above the last."""
     bins = edges.size - 1
-    for j in range(row.size):
-        guess = (row[j] / sigma - first) * scale
-        place[j] = int(min(max(guess, -1.0), float(bins))) if guess == guess else -1  # noqa: PLR0124 - NaN
-    for j in range(row.size):
-        nu, k = row[j] / sigma, place[j]
-        while k >= 0 and nu < edges[k]:
+    first, scale = edges[0], bins / (edges[-1] - edges[0])
+    for j in range(nu.size):  # right for equal bins, but for rounding
+        place[j] = np.int32(min(max((nu[j] - first) * scale, -1.0), bins))
+    for j in range(nu.size):
+        k = place[j]
+        while k >= 0 and nu[j] < edges[k]:
             k -= 1
-        while k < bins and nu >= edges[k + 1]:
+        while k < bins and nu[j] >= edges[k + 1]:
             k += 1
         place[j] = k
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _extremum(padded, i, j):  # type: ignore[no-untyped-def]
-    """Return 1 for a pixel above all eight neighbours, -1 for one below all, else 0."""
-    here, up, down = padded[i], padded[i - 1], padded[i + 1]
-    value = here[j]
-    if value > here[j - 1]:
-        above = value > here[j + 1] and value > up[j] and value > down[j] and value > up[j - 1]
-        return 1 if above and value > up[j + 1] and value > down[j - 1] and value > down[j + 1] else 0
-    if value < here[j - 1]:
-        below = value < here[j + 1] and value < up[j] and value < down[j] and value < up[j - 1]
-        return -1 if below and value < up[j + 1] and value < down[j - 1] and value < down[j + 1] else 0
-    return 0
+@njit(cache=True, error_model="numpy")
+def _find_extrema(
+    counts: NDArray[np.int64],
+    rows: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    place: NDArray[np.int32],
+    inner: NDArray[np.bool_],
+    margin: int,
+) -> None:
+    """Count the pixels of the middle row that are above, and those that are below, all eight neighbours."""
+    up, here, down = rows
+    bins = counts.shape[1] - 1
+    for j in range(margin, place.size - margin):
+        c = j + PADDING
+        v = here[c]
+        # without branches: which way a pixel goes cannot be foretold
+        row = (v > here[c - 1]) & (v > here[c + 1]) & (v > up[c]) & (v > down[c])
+        above = row & (v > up[c - 1]) & (v > up[c + 1]) & (v > down[c - 1]) & (v > down[c + 1])
+        row = (v < here[c - 1]) & (v < here[c + 1]) & (v < up[c]) & (v < down[c])
+        below = row & (v < up[c - 1]) & (v < up[c + 1]) & (v < down[c - 1]) & (v < down[c + 1])
+        if (above | below) and inner[j] and 0 <= place[j] < bins:
+            counts[PEAKS if above else MINIMA, place[j]] += 1
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _add_row(sums, k, use, inner, g2, laplacian, masked):  # type: ignore[no-untyped-def]
-    """Add a row to the sums of moments; ``k`` without its mean, derivatives only between ``inner``."""
-    part = np.zeros(11)
+@njit(cache=True, error_model="numpy")
+def _add_contours(
+    line: NDArray[np.float64],
+    place: NDArray[np.int32],
+    inner: NDArray[np.bool_],
+    g2: NDArray[np.float64],
+    curvature: NDArray[np.float64],
+) -> None:
+    """Add |g| and the curvature of a row to the bins of its pixels."""
+    for j in range(place.size):
+        if inner[j] and 0 <= place[j] < line.shape[1]:
+            line[0, place[j]] += np.sqrt(g2[j])
+            line[1, place[j]] += curvature[j]
+
+
+@njit(cache=True, error_model="numpy")
+def _add_values(sums: NDArray[np.float64], k: NDArray[np.float64], inner: NDArray[np.bool_]) -> None:
+    """Add the powers of a row to the sums."""
+    second, third, fourth, count = 0.0, 0.0, 0.0, 0
     for j in range(k.size):
-        if masked and use[j] < INNER:
-            continue
-        k2 = k[j] * k[j]
-        part[K2] += k2
-        part[K3] += k2 * k[j]
-        part[K4] += k2 * k2
-        part[ALL] += 1
-        if inner[0] <= j < inner[1]:
-            g, curl = g2[j + PADDING], laplacian[j + PADDING]
-            part[G2] += g
-            part[K2L] += k2 * curl
-            part[G2L] += g * curl
-            part[K3L] += k2 * k[j] * curl
-            part[KG2L] += k[j] * g * curl
-            part[G4] += g * g
-            part[WITH_G] += 1
-    sums += part
+        if inner[j]:
+            k2 = k[j] * k[j]
+            second += k2
+            third += k2 * k[j]
+            fourth += k2 * k2
+            count += 1
+    sums[K2] += second
+    sums[K3] += third
+    sums[K4] += fourth
+    sums[ALL] += count
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def pixel_pass(padded, use, masked, mean, sigma, edges, margins):  # type: ignore[no-untyped-def]
+@njit(cache=True, error_model="numpy")
+def _add_derivatives(
+    sums: NDArray[np.float64],
+    k: NDArray[np.float64],
+    inner: NDArray[np.bool_],
+    g2: NDArray[np.float64],
+    laplacian: NDArray[np.float64],
+) -> None:
+    """Add what has derivatives in it, of a row, to the sums."""
+    a, b, c, d, e, f, count = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    for j in range(k.size):
+        if inner[j]:
+            k2, kl, g = k[j] * k[j], k[j] * laplacian[j], g2[j]
+            a += g
+            b += k[j] * kl
+            c += g * laplacian[j]
+            d += k2 * kl
+            e += g * kl
+            f += g * g
+            count += 1
+    sums[G2] += a
+    sums[K2L] += b
+    sums[G2L] += c
+    sums[K3L] += d
+    sums[KG2L] += e
+    sums[G4] += f
+    sums[WITH_G] += count
+
+
+@njit(cache=True, error_model="numpy")
+def _count(
+    counts: NDArray[np.int64],
+    nu: NDArray[np.float64],
+    place: NDArray[np.int32],
+    use: NDArray[np.uint8],
+    middles: NDArray[np.float64],
+) -> None:
+    """Count the pixels of a row by bin, and those that are inner by the middles of bins that they reach."""
+    bins = middles.size
+    for j in range(nu.size):
+        k = place[j]
+        if use[j] >= VALID and 0 <= k < bins:
+            counts[PIXELS, k] += 1
+        if use[j] >= INNER:
+            reached = bins if k >= bins else 0 if k < 0 else k + (nu[j] >= middles[k])
+            counts[MIDDLES, reached] += 1
+
+
+@njit(cache=True, error_model="numpy")
+def pixel_pass(
+    padded: NDArray[np.float64],
+    use: NDArray[np.uint8],
+    scale: tuple[float, float],
+    edges: NDArray[np.float64],
+    margins: tuple[int, int],
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Count and sum over a patch.
 
     Parameters
     ----------
     padded
         The patch with ``PADDING`` more pixels on each side.
-    use, masked
-        What each pixel is good for, looked at only if ``masked``.
-    mean, sigma
+    use
+        What each pixel is good for; one row that stands for all if all are alike.
+    scale
         What moments are taken about, and what values are divided by for the bins.
     edges
         Of the bins of value over sigma.
@@ -108,43 +186,29 @@ def pixel_pass(padded, use, masked, mean, sigma, edges, margins):  # type: ignor
     Returns
     -------
     tuple
-        counts (pixels; peaks; minima; pixels by the number of midpoints of bins not above them) i8, line (sums of
-        \\|g\\|; of the curvature, by bin) and the sums of moments, in units of pixels.
+        counts (pixels; peaks; minima; pixels by how many middles of bins they reach) i8, line (sums of |g|; of the
+        curvature, by bin) and the sums of moments, in units of pixels.
     """
     n, bins = padded.shape[0] - 2 * PADDING, edges.size - 1
     counts, line, sums = np.zeros((4, bins + 1), np.int64), np.zeros((2, bins)), np.zeros(11)
     middles = 0.5 * (edges[1:] + edges[:-1])
-    scale = bins / (edges[-1] - edges[0])
-    g2, laplacian, curvature = np.zeros(n + 4), np.zeros(n + 4), np.zeros(n + 4)
-    place = np.zeros(n, np.int64)
+    g2, laplacian, curvature, place = np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.int32)
     for i in range(n):
-        row, flags = padded[i + PADDING, PADDING : n + PADDING], use[i if masked else 0]
-        with_peaks = margins[0] <= i < n - margins[0]
-        with_g = margins[1] <= i < n - margins[1]
-        inner = (margins[1], n - margins[1]) if with_g else (0, 0)
-        if with_g:
-            _derive(padded, i + PADDING, g2, laplacian, curvature)
-        _bins(row, sigma, edges, edges[0], scale, place)
-        _add_row(sums, row - mean, flags, inner, g2, laplacian, masked)
-        for j in range(n):
-            if masked and flags[j] == MASKED:
-                continue
-            k = place[j]
-            if 0 <= k < bins:
-                counts[0, k] += 1
-            if masked and flags[j] < INNER:
-                continue
-            middle = 0 if k < 0 else bins if k == bins else k + (row[j] / sigma >= middles[k])
-            counts[3, middle] += 1
-            if not 0 <= k < bins:
-                continue
-            if inner[0] <= j < inner[1]:
-                line[0, k] += np.sqrt(g2[j + PADDING])
-                line[1, k] += curvature[j + PADDING]
-            if with_peaks and margins[0] <= j < n - margins[0]:
-                kind = _extremum(padded, i + PADDING, j + PADDING)
-                if kind != 0:
-                    counts[1 if kind > 0 else 2, k] += 1
+        rows = padded[i + 1], padded[i + 2], padded[i + 3]
+        flags = use[min(i, use.shape[0] - 1)]
+        row, inner = rows[1][PADDING : n + PADDING], flags == INNER
+        nu = row / scale[1]
+        _bins(nu, edges, place)
+        _count(counts, nu, place, flags, middles)
+        k = row - scale[0]
+        _add_values(sums, k, inner)
+        if margins[1] <= i < n - margins[1]:
+            _derive(padded, i, g2, laplacian, curvature)
+            a, b = margins[1], n - margins[1]
+            _add_derivatives(sums, k[a:b], inner[a:b], g2[a:b], laplacian[a:b])
+            _add_contours(line, place[a:b], inner[a:b], g2[a:b], curvature[a:b])
+        if margins[0] <= i < n - margins[0]:
+            _find_extrema(counts, rows, place, inner, margins[0])
     return counts, line, sums
 
 

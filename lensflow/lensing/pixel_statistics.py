@@ -88,7 +88,7 @@ def pixel_statistics(
     PixelStatistics
         All NaN and zero where the patch is constant or has no valid pixel.
     """
-    use = np.zeros((1, image.shape[1]), np.uint8)
+    use = np.full((1, image.shape[1]), at.INNER, np.uint8)
     chosen, n_pix = image, image.size
     if valid is not None:
         inner = eroded(valid, edge)
@@ -97,16 +97,16 @@ def pixel_statistics(
     mean, sigma0 = (float(chosen.mean()), float(chosen.std())) if chosen.size else (nan, nan)
     sigma = sigma0 if snr_sigma is None else snr_sigma
     counts, line, sums = at.pixel_pass(
-        at.padded(image, edge), use, valid is not None, mean if subtract_mean else 0.0, sigma, edges, MARGINS[edge]
+        at.padded(image, edge), use, (mean if subtract_mean else 0.0, sigma), edges, MARGINS[edge]
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         line /= sums[at.WITH_G] * np.diff(edges) * sigma
-        above = counts[3, ::-1].cumsum()[::-1] / sums[at.ALL]
+        above = counts[at.MIDDLES, ::-1].cumsum()[::-1] / sums[at.ALL]
         moments = _moments(sums, sigma0, pixel_arcmin)
     return PixelStatistics(
-        pdf_counts=counts[0, :-1],
-        peaks_counts=counts[1, :-1],
-        minima_counts=counts[2, :-1],
+        pdf_counts=counts[at.PIXELS, :-1],
+        peaks_counts=counts[at.PEAKS, :-1],
+        minima_counts=counts[at.MINIMA, :-1],
         n_pix=n_pix,
         v0=above[1:],
         v1=line[0] / (4 * pixel_arcmin),

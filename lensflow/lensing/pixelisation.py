@@ -1,7 +1,7 @@
 """HEALPix pixels of many directions at once: the nearest one, and the four around with their bilinear weights.
 
-Compiled, since a patch asks for sixteen million of them. Numbers are NESTED. In quarters of a turn and with
-``i`` the ring, 1..4 nside - 1, the centres of a ring are t = (j + shift/2) / nside (equatorial) or (j + 1/2) / i (polar).
+Compiled, since a patch asks for sixteen million of them. Numbers are NESTED. In quarters of a turn the centres of
+ring i, 1..4 nside - 1, are at t = (j + shift) / nside in the belt and (j + shift) / i around the north pole.
 Source: Gorski et al. 2005, ApJ 622, 759.
 """
 
@@ -23,7 +23,7 @@ class Rings(NamedTuple):
     """The rings of pixels, from the north pole; 0 and 4 nside stand for the poles."""
 
     theta: NDArray[np.float64]
-    count: NDArray[np.int64]
+    length: NDArray[np.int64]
     shift: NDArray[np.float64]
 
 
@@ -40,8 +40,8 @@ def rings(nside: int) -> Rings:
     return Rings(theta, 4 * np.minimum(polar, nside), shift)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _spread(value):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _spread(value: int) -> int:
     """Put a zero between all bits."""
     x = np.uint64(value)
     x = (x | (x << np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
@@ -49,11 +49,11 @@ def _spread(value):  # type: ignore[no-untyped-def]
     x = (x | (x << np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
     x = (x | (x << np.uint64(2))) & np.uint64(0x3333333333333333)
     x = (x | (x << np.uint64(1))) & np.uint64(0x5555555555555555)
-    return np.int64(x)
+    return int(np.int64(x))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _belt_pixel(nside, rising, falling):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _belt_pixel(nside: int, rising: int, falling: int) -> int:
     """Return the pixel between two families of diagonals, counted in pixels from longitude 0."""
     up, down = rising // nside, falling // nside
     face = (up & 3) + 4 if up == down else (up & 3 if up < down else (down & 3) + 8)
@@ -61,8 +61,8 @@ def _belt_pixel(nside, rising, falling):  # type: ignore[no-untyped-def]
     return face * nside * nside + _spread(x) + 2 * _spread(y)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def ring_pixel(nside, ring, j):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def ring_pixel(nside: int, ring: int, j: int) -> int:
     """Return the NESTED number of the j-th pixel of a ring."""
     if nside <= ring <= 3 * nside:
         twice = 2 * j + (1 - ((ring - nside) & 1))  # longitude in halves of a pixel
@@ -78,8 +78,8 @@ def ring_pixel(nside, ring, j):  # type: ignore[no-untyped-def]
     return (face + 8) * nside * nside + _spread(k) + 2 * _spread(i - 1 - k)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _quarters(x, y):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _quarters(x: float, y: float) -> float:
     """Return the longitude in quarters of a turn, 0 <= t < 4."""
     t = np.arctan2(y, x) / HALF_PI
     if t < 0:
@@ -87,8 +87,8 @@ def _quarters(x, y):  # type: ignore[no-untyped-def]
     return t if t < 4.0 else 0.0
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def nearest(directions, nside):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def nearest(directions: NDArray[np.float64], nside: int) -> NDArray[np.int64]:
     """Return the pixel that each unit vector (points, 3) falls into, as (1, points)."""
     found = np.empty((1, directions.shape[0]), np.int64)
     for place in range(directions.shape[0]):
@@ -111,8 +111,8 @@ def nearest(directions, nside):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _on_ring(nside, ring, t, count, shift):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _on_ring(nside: int, ring: int, t: float, count: int, shift: float) -> tuple[int, int, float]:
     """Return the two pixels of a ring around a longitude and the weight of the second."""
     at = t / 4 * count - shift
     left = int(np.floor(at))
@@ -120,8 +120,14 @@ def _on_ring(nside, ring, t, count, shift):  # type: ignore[no-untyped-def]
     return ring_pixel(nside, ring, left % count), ring_pixel(nside, ring, (left + 1) % count), weight
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def bilinear(directions, nside, ring_theta, ring_count, ring_shift):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def bilinear(
+    directions: NDArray[np.float64],
+    nside: int,
+    ring_theta: NDArray[np.float64],
+    ring_count: NDArray[np.int64],
+    ring_shift: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return four pixels around each unit vector (points, 3) and their weights, both (4, points).
 
     Two rings, linear in colatitude; on each two pixels, linear in longitude. Beyond the first ring the value at the
@@ -157,8 +163,10 @@ def bilinear(directions, nside, ring_theta, ring_count, ring_shift):  # type: ig
     return pixels, weights
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _spread_over_pole(nside, ring, below, pixels, weights):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _spread_over_pole(
+    nside: int, ring: int, below: float, pixels: NDArray[np.int64], weights: NDArray[np.float64]
+) -> None:
     """Give the pole's weight to the four pixels of the ring next to it, a quarter each."""
     only, near = (1, 2) if ring == 0 else (4 * nside - 1, 0)  # the ring, and the place of its two pixels
     quarter = (1 - below if ring == 0 else below) / 4

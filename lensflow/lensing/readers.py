@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import zarr
@@ -30,14 +30,14 @@ class PixelReader(Protocol):
         ...
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _mark(places, length, touched):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _mark(places: NDArray[np.int64], length: int, touched: NDArray[np.bool_]) -> None:
     for place in places:
         touched[place // length] = True
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _gather(chunk, first, places, values):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _gather(chunk: NDArray[np.floating], first: int, places: NDArray[np.int64], values: NDArray[np.float64]) -> None:
     last = first + chunk.size
     for k in range(places.size):
         if first <= places[k] < last:
@@ -55,7 +55,7 @@ class ChunkReader:
         Index of the map along the other dimensions.
     """
 
-    def __init__(self, array: zarr.Array, row: tuple[int, ...] = ()) -> None:
+    def __init__(self, array: zarr.Array[Any], row: tuple[int, ...] = ()) -> None:
         self._array, self._row = array, row
         self._length = array.chunks[-1]
         self._chunks: dict[int, NDArray[np.floating]] = {}
@@ -74,7 +74,8 @@ class ChunkReader:
     def _chunk(self, number: int) -> NDArray[np.floating]:
         if number not in self._chunks:
             first = number * self._length
-            self._chunks[number] = np.asarray(self._array[(*self._row, slice(first, first + self._length))])
+            where: Any = (*self._row, slice(first, first + self._length))
+            self._chunks[number] = np.asarray(self._array[where])
         return self._chunks[number]
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from math import isfinite
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - types of options are read at run time
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
 from lensflow.errors import BadOption
-from lensflow.lensing.masks import Edge
+from lensflow.lensing.masks import Edge  # noqa: TC001 - the same
 from lensflow.lensing.patches import centres
-from lensflow.lensing.sampling import Interpolation
+from lensflow.lensing.sampling import Interpolation  # noqa: TC001 - the same
 from lensflow.lensing.smoothing import TRUNCATE
 
 Statistic = Literal[
@@ -30,6 +30,7 @@ Statistic = Literal[
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 DEFAULT_STATISTICS = STATISTICS[:7]
 NARROWEST = 0.5  # px, sigma of smoothing: below, the kernel is one pixel
+SMALLEST = 8  # px, side of a patch
 WIDEST_SIZE = 60.0  # deg, of a patch: sqrt(2) of it from both poles leaves a belt
 
 
@@ -129,29 +130,21 @@ class Options:
             raise BadOption(f"statistics: found {unknown[0] if unknown else 'none'}, expected {', '.join(STATISTICS)}")
         for name in ("smoothing_lengths", "ngal", "zs"):
             _distinct(name, getattr(self, name))
-        if not self.ngal:
-            raise BadOption("ngal: found none, expected galaxies per arcmin^2, 0 for no noise")
-        if min(self.ngal) < 0:
-            raise BadOption(f"ngal: found {min(self.ngal):g}, expected 0 or more galaxies per arcmin^2")
-        _positive("epsilon", self.epsilon)
-        _positive("patch_size_deg", self.patch_size_deg, most=WIDEST_SIZE)
-        if self.xsize < 8:
-            raise BadOption(f"xsize: found {self.xsize}, expected 8 pixels or more")
-        if not 0 <= self.min_valid <= 1:
-            raise BadOption(f"min_valid: found {self.min_valid}, expected 0..1")
-        if self.realisation < 0 or self.patches_per_block < 1:
-            raise BadOption(
-                f"realisation, patches_per_block: found {self.realisation}, {self.patches_per_block}; "
-                "expected 0 or more, 1 or more"
-            )
+        if not self.ngal or min(self.ngal) < 0:
+            raise BadOption(f"ngal: found {self.ngal}, expected 0 or more galaxies per arcmin^2, 0 for no noise")
+        _within("epsilon", self.epsilon, 0, np.inf, open_ended=True)
+        _within("patch_size_deg", self.patch_size_deg, 0, WIDEST_SIZE, open_ended=True)
+        _within("xsize", self.xsize, SMALLEST, np.inf)
+        _within("min_valid", self.min_valid, 0, 1)
+        _within("realisation", self.realisation, 0, np.inf)
+        _within("patches_per_block", self.patches_per_block, 1, np.inf)
         for name in ("nu_edges", "l_edges"):
             _edges(name, getattr(self, name))
-        if self.l_edges[0] < 0:
-            raise BadOption(f"l_edges: found {self.l_edges[0]:g}, expected multipoles of 0 or more")
-        if isinstance(self.snr_sigma, float | int):
-            _positive("snr_sigma", float(self.snr_sigma))
+        _within("l_edges", self.l_edges[0], 0, np.inf)
+        if self.snr_sigma != "patch":
+            _within("snr_sigma", self.snr_sigma, 0, np.inf, open_ended=True)
         if self.pixel_scale_arcmin is not None:
-            _positive("pixel_scale_arcmin", self.pixel_scale_arcmin)
+            _within("pixel_scale_arcmin", self.pixel_scale_arcmin, 0, np.inf, open_ended=True)
 
     def check_grid(self, size_deg: float, pixels: int) -> None:
         """Refuse multipoles and smoothings that the pixels of a patch do not resolve.
@@ -195,10 +188,12 @@ class Options:
         return {**asdict(self), "mask": None if self.mask is None else str(self.mask)}
 
 
-def _positive(name: str, value: float, most: float = np.inf) -> None:
-    if not (isfinite(value) and 0 < value <= most):
-        limit = "" if most == np.inf else f" and at most {most:g}"
-        raise BadOption(f"{name}: found {value}, expected more than 0{limit}")
+def _within(name: str, value: float, least: float, most: float, *, open_ended: bool = False) -> None:
+    """Refuse what is not finite or out of range; ``open_ended`` leaves out the least value itself."""
+    if isfinite(value) and least <= value <= most and not (open_ended and value == least):
+        return
+    lower = f"more than {least:g}" if open_ended else f"{least:g} or more"
+    raise BadOption(f"{name}: found {value}, expected {lower}" + ("" if most == np.inf else f" and at most {most:g}"))
 
 
 def _distinct(name: str, values: tuple[float, ...]) -> None:
