@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 GOOD, APPROXIMATE, TOO_FEW, FAILED = range(4)  # status of a patch, the worst of its redshifts
 NO_COUNT = -1  # what counts are where a patch was not measured
+ALWAYS_MADE = {"f_valid", "status"}  # whatever the patch is like
 COVERED = 0.5  # share of the kernel on valid pixels that a smoothed pixel needs
 
 
@@ -154,7 +155,7 @@ def measure(
 
 def _unmeasured(record: NDArray[np.void]) -> NDArray[np.void]:
     for name in record.dtype.names or ():
-        if name not in {"f_valid", "status"}:
+        if name not in ALWAYS_MADE:
             record[name] = nan if record.dtype[name].base.kind == "f" else NO_COUNT
     record["status"] = TOO_FEW
     return record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def _one_by_one(n: int, size: float, edges: tuple[float, ...]) -> list[tuple[int
     found = []
     for k1, k2 in product(np.fft.fftfreq(n, 1 / n).astype(int).tolist(), range(n // 2 + 1)):
         multipole = 360 / size * np.hypot(k1, k2)
-        for b, (lo, hi) in enumerate(zip(edges, edges[1:], strict=False)):
+        for b, (lo, hi) in enumerate(pairwise(edges)):
             if lo < multipole <= hi:
                 found.append((k1, k2, b))
     return found
