@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import zarr
-from astropy.io import fits
 
+from lensflow.arrays.headers import read_units
 from lensflow.arrays.healpix_fits import open_healpix
 from lensflow.errors import BadInput
 from lensflow.lensing.ordering import ORDERINGS, Ordering
@@ -147,11 +147,11 @@ def _stored_maps(source: Path) -> list[KappaMap]:
 
 
 def _file_map(path: Path) -> KappaMap:
-    with fits.open(path) as units:
-        images = [unit.header for unit in units if unit.is_image and unit.header.get("NAXIS", 0) == 2]
-        tables = any(isinstance(unit, fits.BinTableHDU) for unit in units)
-        first = dict(images[0].items()) if images and not tables else None
-    if first is not None:
+    headers = [unit.header for unit in read_units(path)]
+    if not any(str(header.get("XTENSION", "")).strip() == "BINTABLE" for header in headers):
+        first = next((dict(header.items()) for header in headers if header.get("NAXIS", 0) == 2), None)
+        if first is None:
+            raise BadInput(f"{path}: found neither a table nor an image, expected a map of convergence")
         return KappaMap(path, "flat", _number(first, "ZS", ZS_IN_NAME, path), seed=_seed(first, path), attrs=first)
     found = open_healpix(path)
     zs, seed = _number(found.header, "ZS", ZS_IN_NAME, path), _seed(found.header, path)

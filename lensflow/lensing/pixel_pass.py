@@ -20,7 +20,7 @@ K2, K3, K4, ALL, G2, K2L, G2L, K3L, KG2L, G4, WITH_G = range(11)
 PIXELS, PEAKS, MINIMA, MIDDLES = range(4)  # rows of counts
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _derive(
     padded: NDArray[np.float64],
     i: int,
@@ -41,7 +41,7 @@ def _derive(
         curvature[j] = turn if square > 0 else 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _bins(nu: NDArray[np.float64], edges: NDArray[np.float64], place: NDArray[np.int32]) -> None:
     """Fill the bin [lo, hi) of each value; -1 below the first edge, as many as there are bins above the last."""
     bins = edges.size - 1
@@ -57,7 +57,7 @@ def _bins(nu: NDArray[np.float64], edges: NDArray[np.float64], place: NDArray[np
         place[j] = k
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _find_extrema(
     counts: NDArray[np.int64],
     rows: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
@@ -80,7 +80,7 @@ def _find_extrema(
             counts[PEAKS if above else MINIMA, place[j]] += 1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _add_contours(
     line: NDArray[np.float64],
     place: NDArray[np.int32],
@@ -95,7 +95,7 @@ def _add_contours(
             line[1, place[j]] += curvature[j]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _add_values(sums: NDArray[np.float64], k: NDArray[np.float64], inner: NDArray[np.bool_]) -> None:
     """Add the powers of a row to the sums."""
     second, third, fourth, count = 0.0, 0.0, 0.0, 0
@@ -112,7 +112,7 @@ def _add_values(sums: NDArray[np.float64], k: NDArray[np.float64], inner: NDArra
     sums[ALL] += count
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _add_derivatives(
     sums: NDArray[np.float64],
     k: NDArray[np.float64],
@@ -141,7 +141,7 @@ def _add_derivatives(
     sums[WITH_G] += count
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _count(
     counts: NDArray[np.int64],
     nu: NDArray[np.float64],
@@ -160,7 +160,7 @@ def _count(
             counts[MIDDLES, reached] += 1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def pixel_pass(
     padded: NDArray[np.float64],
     use: NDArray[np.uint8],

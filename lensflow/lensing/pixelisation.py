@@ -40,7 +40,7 @@ def rings(nside: int) -> Rings:
     return Rings(theta, 4 * np.minimum(polar, nside), shift)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _spread(value: int) -> int:
     """Put a zero between all bits."""
     x = np.uint64(value)
@@ -52,7 +52,7 @@ def _spread(value: int) -> int:
     return int(np.int64(x))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _belt_pixel(nside: int, rising: int, falling: int) -> int:
     """Return the pixel between two families of diagonals, counted in pixels from longitude 0."""
     up, down = rising // nside, falling // nside
@@ -61,7 +61,7 @@ def _belt_pixel(nside: int, rising: int, falling: int) -> int:
     return face * nside * nside + _spread(x) + 2 * _spread(y)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def ring_pixel(nside: int, ring: int, j: int) -> int:
     """Return the NESTED number of the j-th pixel of a ring."""
     if nside <= ring <= 3 * nside:
@@ -78,7 +78,7 @@ def ring_pixel(nside: int, ring: int, j: int) -> int:
     return (face + 8) * nside * nside + _spread(k) + 2 * _spread(i - 1 - k)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _quarters(x: float, y: float) -> float:
     """Return the longitude in quarters of a turn, 0 <= t < 4."""
     t = np.arctan2(y, x) / HALF_PI
@@ -87,7 +87,7 @@ def _quarters(x: float, y: float) -> float:
     return t if t < 4.0 else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def nearest(directions: NDArray[np.float64], nside: int) -> NDArray[np.int64]:
     """Return the pixel that each unit vector (points, 3) falls into, as (1, points)."""
     found = np.empty((1, directions.shape[0]), np.int64)
@@ -111,7 +111,7 @@ def nearest(directions: NDArray[np.float64], nside: int) -> NDArray[np.int64]:
     return found
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _on_ring(nside: int, ring: int, t: float, count: int, shift: float) -> tuple[int, int, float]:
     """Return the two pixels of a ring around a longitude and the weight of the second."""
     at = t / 4 * count - shift
@@ -120,7 +120,7 @@ def _on_ring(nside: int, ring: int, t: float, count: int, shift: float) -> tuple
     return ring_pixel(nside, ring, left % count), ring_pixel(nside, ring, (left + 1) % count), weight
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def bilinear(
     directions: NDArray[np.float64],
     nside: int,
@@ -163,7 +163,7 @@ def bilinear(
     return pixels, weights
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _spread_over_pole(
     nside: int, ring: int, below: float, pixels: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> None:

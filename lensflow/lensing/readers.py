@@ -30,13 +30,13 @@ class PixelReader(Protocol):
         ...
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _mark(places: NDArray[np.int64], length: int, touched: NDArray[np.bool_]) -> None:
     for place in places:
         touched[place // length] = True
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _gather(chunk: NDArray[np.floating], first: int, places: NDArray[np.int64], values: NDArray[np.float64]) -> None:
     last = first + chunk.size
     for k in range(places.size):
