@@ -75,7 +75,13 @@ class ChunkReader:
         if number not in self._chunks:
             first = number * self._length
             where: Any = (*self._row, slice(first, first + self._length))
-            self._chunks[number] = np.asarray(self._array[where])
+            try:
+                self._chunks[number] = np.asarray(self._array[where])
+            except (ValueError, RuntimeError) as error:  # of the codecs: the bytes are there and wrong
+                raise BadInput(
+                    f"{self._array.store_path}: chunk {number} of {self._row} cannot be decoded ({error}); "
+                    "verify and resume the run that made the store"
+                ) from error
         return self._chunks[number]
 
 

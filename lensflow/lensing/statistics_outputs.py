@@ -18,7 +18,10 @@ from lensflow.lensing.patches import replicated
 from lensflow.lensing.pixel_statistics import MOMENTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import dask.array as da
+    from numpy.typing import NDArray
 
     from lensflow.lensing.patch_statistics import Recipe
     from lensflow.lensing.statistics_options import Options
@@ -112,16 +115,21 @@ def _coords(survey: Survey) -> dict[str, Any]:
     }
     if "bispectrum" in recipe.statistics:
         listed = [triangles(one, *grid, recipe.triangles).counts for one in CONFIGURATIONS]
-        coords["config"] = ("config", list(CONFIGURATIONS))
+        coords["config"] = ("config", _names(CONFIGURATIONS))
         coords["n_triangles"] = (("config", "ell_bin"), np.stack(listed))
     if "moments" in recipe.statistics:
-        coords["moment"] = ("moment", list(MOMENTS))
+        coords["moment"] = ("moment", _names(MOMENTS))
     return coords | _positions(survey)
+
+
+def _names(names: Sequence[str]) -> NDArray[np.object_]:
+    """Return names as Zarr stores them without limit of length."""
+    return np.array(names, dtype=object)
 
 
 def _positions(survey: Survey) -> dict[str, Any]:
     if not survey.patches:
-        return {"file": ("patch", [one.path.name for one in survey.maps])}
+        return {"file": ("patch", _names([one.path.name for one in survey.maps]))}
     where = np.array([(one.theta, one.phi) for one in survey.patches])
     return {
         "theta": ("patch", np.rad2deg(where[:, 0]), {"units": "deg", "long_name": "colatitude of the centre"}),

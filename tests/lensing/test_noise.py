@@ -47,7 +47,7 @@ def test_t1_the_global_generator_is_neither_used_nor_moved() -> None:
     flat = np.zeros((16, 16))
     np.random.seed(1)  # noqa: NPY002 - that this does not matter is what is tested
     first = add_noise(flat, EXAMPLE, 0.1)
-    state = np.random.get_state()[1].copy()  # type: ignore[index, union-attr] # noqa: NPY002 - the same
+    state = np.random.get_state()[1].copy()  # type: ignore[index] # noqa: NPY002 - the same
     np.random.seed(2)  # noqa: NPY002 - the same
     np.testing.assert_array_equal(first, add_noise(flat, EXAMPLE, 0.1))
     np.random.seed(1)  # noqa: NPY002 - the same

@@ -157,7 +157,7 @@ def _by_numpy(image: NDArray[np.float64], edges: NDArray[np.float64], edge: Edge
     g2 = gx**2 + gy**2
     curl = (2 * gx * gy * fxy - gx**2 * fyy - gy**2 * fxx) / g2
 
-    def counted(where: Any, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    def counted(where: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
         place = np.searchsorted(edges, nu[where].ravel(), side="right") - 1
         good = (place >= 0) & (place < edges.size - 1)
         chosen = None if weights is None else weights[where].ravel()[good]
