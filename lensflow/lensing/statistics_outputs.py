@@ -85,7 +85,9 @@ def statistics_dataset(survey: Survey, options: Options) -> xr.Dataset:
         _describe(dataset[name])
     if options.wants("full_sky_cl") and survey.patches:
         spectra = full_sky_spectra(survey)
-        dataset["cl_full_sky"] = (("zs", "ell"), spectra)
+        # not "ell": xarray has no dimension that is named as a coordinate along another
+        dataset["cl_full_sky"] = (("zs", "multipole"), spectra)
+        dataset["multipole"] = np.arange(spectra.shape[1])
         dataset["cl_full_sky"].attrs = {"units": "sr", "long_name": "pseudo power spectrum of the whole map"}
         dataset["cl_full_sky"].encoding = {"chunks": (1, spectra.shape[1]), "fill_value": np.nan}
     return dataset

@@ -343,7 +343,7 @@ def test_a_large_graph_is_small(tmp_path: Path) -> None:
 def test_full_sky_spectra_stand_beside_those_of_patches(store: Path) -> None:
     pytest.importorskip("lensflow.lensing.spherical")
     found = lazy(store, **WORDS, statistics=["full_sky_cl"])["cl_full_sky"].compute(scheduler="sync")
-    assert found.dims == ("zs", "ell")
+    assert found.dims == ("zs", "multipole")
     assert found.shape == (2, 2 * NSIDE + 1)
     expected = healpy.anafast(healpy.reorder(MAPS[0], n2r=True).astype(float), lmax=2 * NSIDE, iter=6)
     np.testing.assert_allclose(found[0, 2:100], expected[2:100], rtol=1e-3)
