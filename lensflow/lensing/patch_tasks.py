@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from lensflow.lensing.ordering import Ordering
     from lensflow.lensing.patches import Patch
 
+PLANES, MASKED_PLANES = 6, 2  # images in float64 at the worst moment: the patch, noisy, its waves, smoothed, twice more
+CHUNKS, CHUNK_BYTES = 5, 4 * 4**11  # of the map that a patch touches, float32
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -62,6 +65,13 @@ class Survey:
         """How many patches."""
         return len(self.patches) or len(self.maps)
 
+    @property
+    def working_bytes(self) -> int:
+        """About how many bytes a task takes while it measures a patch."""
+        side = self.recipe.pixels + 2 * self.recipe.apron
+        planes = PLANES + (len(self.recipe.smoothing_lengths) + MASKED_PLANES if self.mask else 0)
+        return 8 * planes * side**2 + CHUNKS * CHUNK_BYTES * bool(self.patches)
+
     def image(self, z: int, patch: int) -> NDArray[np.float64]:
         """Return the convergence of a patch, NaN where it is missing."""
         if not self.patches:
@@ -92,6 +102,7 @@ def records(survey: Survey) -> da.Array:
     dtype = survey.recipe.dtype()
     # bound, not passed: Dask would look for arrays in every field
     make = partial(measure_patch, survey)
+    vars(make)["working_bytes"] = survey.working_bytes  # for whoever plans the memory of workers
     return da.map_blocks(
         make,
         chunks=((1,) * len(survey.zs), (1,) * survey.count),
