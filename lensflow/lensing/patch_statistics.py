@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from lensflow.lensing.bispectrum import CONFIGURATIONS, bispectrum
 from lensflow.lensing.fourier import fourier, power_spectrum
 from lensflow.lensing.masks import Edge, eroded, valid_pixels
-from lensflow.lensing.noise import NoiseName, add_noise, noise_sigma
+from lensflow.lensing.noise import add_noise, noise_sigma
 from lensflow.lensing.pixel_statistics import MOMENTS, density, pixel_statistics
 from lensflow.lensing.smoothing import Boundary, Smoother
 from lensflow.lensing.starlet import SCALES, starlet_statistics
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    from lensflow.lensing.noise import NoiseName
 
 GOOD, APPROXIMATE, TOO_FEW, FAILED = range(4)  # status of a patch, the worst of its redshifts
 NO_COUNT = -1  # what counts are where a patch was not measured
@@ -122,7 +124,7 @@ def measure(
     recipe
         What to measure.
     noise
-        Name of its noise; the densities of galaxies are those of the recipe.
+        Name of its noise; densities of galaxies and the apron are those of the recipe.
     mask
         Of the image's shape; pixels above 1/2 are used.
 
@@ -141,10 +143,9 @@ def measure(
         return _unmeasured(record)
     patch = _Masked(image if whole else np.where(valid, image, 0.0), None if whole else valid, recipe)
     for i, ngal in enumerate(recipe.ngal):
-        name = NoiseName(noise.seed, noise.zs, noise.patch, ngal, noise.realisation, recipe.apron)
-        noisy = add_noise(
-            patch.image, name, noise_sigma(ngal=ngal, epsilon=recipe.epsilon, pixel_arcmin=recipe.pixel_arcmin)
-        )
+        name = replace(noise, ngal=ngal, apron=recipe.apron)
+        sigma = noise_sigma(ngal=ngal, epsilon=recipe.epsilon, pixel_arcmin=recipe.pixel_arcmin)
+        noisy = add_noise(patch.image, name, sigma)
         if patch.valid is not None:
             noisy = np.where(patch.valid, noisy, 0.0)
         _unsmoothed(record, i, _cropped(noisy, recipe.apron), inside, patch)

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from lensflow.lensing.ordering import Ordering
     from lensflow.lensing.patches import Patch
 
-PLANES, MASKED_PLANES = 6, 2  # images in float64 at the worst moment: the patch, noisy, its waves, smoothed, twice more
+PLANES, MASKED_PLANES = 7, 2  # images in float64 at the worst moment: the patch, noisy, its waves, smoothed and so on
 CHUNKS, CHUNK_BYTES = 5, 4 * 4**11  # of the map that a patch touches, float32
+LIBRARIES = 1 << 27  # bytes of numba, healpy and what they compile
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Survey:
         """About how many bytes a task takes while it measures a patch."""
         side = self.recipe.pixels + 2 * self.recipe.apron
         planes = PLANES + (len(self.recipe.smoothing_lengths) + MASKED_PLANES if self.mask else 0)
-        return 8 * planes * side**2 + CHUNKS * CHUNK_BYTES * bool(self.patches)
+        return 8 * planes * side**2 + CHUNKS * CHUNK_BYTES * bool(self.patches) + LIBRARIES
 
     def image(self, z: int, patch: int) -> NDArray[np.float64]:
         """Return the convergence of a patch, NaN where it is missing."""

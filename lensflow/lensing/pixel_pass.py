@@ -46,8 +46,9 @@ def _bins(nu: NDArray[np.float64], edges: NDArray[np.float64], place: NDArray[np
     """Fill the bin [lo, hi) of each value; -1 below the first edge, as many as there are bins above the last."""
     bins = edges.size - 1
     first, scale = edges[0], bins / (edges[-1] - edges[0])
-    for j in range(nu.size):  # right for equal bins, but for rounding
-        place[j] = np.int32(min(max((nu[j] - first) * scale, -1.0), bins))
+    for j in range(nu.size):  # right for equal bins, but for rounding; NaN has no bin
+        guess = (nu[j] - first) * scale
+        place[j] = np.int32(min(max(guess, -1.0), bins)) if np.isfinite(nu[j]) else np.int32(bins if nu[j] > 0 else -1)
     for j in range(nu.size):
         k = place[j]
         while k >= 0 and nu[j] < edges[k]:

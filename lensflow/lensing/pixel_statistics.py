@@ -101,7 +101,7 @@ def pixel_statistics(
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         line /= sums[at.WITH_G] * np.diff(edges) * sigma
-        above = counts[at.MIDDLES, ::-1].cumsum()[::-1] / sums[at.ALL]
+        above = counts[at.MIDDLES, ::-1].cumsum()[::-1] / (sums[at.ALL] if sigma > 0 else nan)
         moments = _moments(sums, sigma0, pixel_arcmin)
     return PixelStatistics(
         pdf_counts=counts[at.PIXELS, :-1],

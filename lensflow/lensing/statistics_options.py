@@ -58,6 +58,8 @@ class Options:
         Of HEALPix maps: what their label says, or what they are in truth.
     ordering_check
         Whether labels of FITS files are held against their pixels.
+    validation_level
+        A label that pixels contradict is an error, or noted (lenient), or not looked at (off).
     statistics
         Which to make; starlet and full_sky_cl have to be asked for.
     smoothing_lengths
@@ -103,6 +105,7 @@ class Options:
     min_valid: float = 0.5
     ordering: Literal["header", "NESTED", "RING", "n2r_twice", "r2n_twice"] = "header"
     ordering_check: bool = True
+    validation_level: Literal["strict", "lenient", "off"] = "strict"
     statistics: tuple[str, ...] = DEFAULT_STATISTICS
     smoothing_lengths: tuple[float, ...] = (2.0, 5.0, 8.0, 10.0)
     ngal: tuple[float, ...] = (0.0, 7.0, 15.0, 30.0, 50.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,13 +151,14 @@ def _attrs(survey: Survey, options: Options) -> dict[str, Any]:
         "realisation": options.realisation,
         "options": json.dumps(record, sort_keys=True),
         "digest": digest(list(survey.maps)),
-        "numpy": np.__version__,  # normal deviates are those of its generator
+        # normal deviates and transforms are theirs
+        "versions": json.dumps({name: version(name) for name in ("lensflow", "numpy", "scipy")}),
     }
     if survey.seed >= 0:
         attrs["seed"] = survey.seed
     for key in ("box", "BoxSize", "BOXSIZE"):
         if key in said:
-            attrs["box"] = said[key]
+            attrs["box"] = said[key] if isinstance(said[key], str) else f"{said[key]:g}"
             break
     if survey.patches:
         attrs["ordering"], attrs["nside"] = survey.orderings[0], survey.maps[0].nside

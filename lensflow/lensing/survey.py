@@ -66,8 +66,8 @@ def plan_survey(source: Path, options: Options) -> Survey:
     )
     if mask and mask.kind == "flat":
         raise BadInput(f"{mask.path}: found a flat image, expected a HEALPix map as mask of HEALPix maps")
-    if options.ordering_check:
-        _check_orderings(survey)
+    if options.ordering_check and options.validation_level != "off":
+        _check_orderings(survey, strict=options.validation_level == "strict")
     return survey
 
 
@@ -156,12 +156,17 @@ def _mask(options: Options) -> KappaMap | None:
     return found[0]
 
 
-def _check_orderings(survey: Survey) -> None:
+def _check_orderings(survey: Survey, *, strict: bool) -> None:
     """Hold the labels of FITS files against their pixels; stores hold what this package has put there, NESTED."""
     for one, ordering in zip(survey.maps, survey.orderings, strict=True):
         if one.kind == "fits":
-            with one.open() as reader:
-                check_ordering(reader.take, one.nside, ordering, name=str(one.path))
+            try:
+                with one.open() as reader:
+                    check_ordering(reader.take, one.nside, ordering, name=str(one.path))
+            except BadInput as error:
+                if strict:
+                    raise
+                events.note("ordering", str(error), file=str(one.path))
         elif ordering != one.ordering:
             events.note("ordering", f"{one.path} says {one.ordering} and is taken for {ordering}", file=str(one.path))
 

@@ -12,6 +12,7 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lensflow import events
 from lensflow.arrays.healpix_fits import write_healpix
 from lensflow.errors import BadInput, BadOption
 from lensflow.lensing.flat_maps import flat_geometry, read_flat
@@ -190,6 +191,10 @@ def test_a_wrong_label_is_an_error_while_building(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"found RING.*it is NESTED"):
         plan_survey(tmp_path, options(ordering_check=True))
     assert plan_survey(tmp_path, options(ordering_check=True, ordering="NESTED")).orderings == ("NESTED",)
+    with events.collect() as notes:
+        plan_survey(tmp_path, options(ordering_check=True, validation_level="lenient"))
+        plan_survey(tmp_path, options(ordering_check=True, validation_level="off"))
+    assert [one.kind for one in notes] == ["ordering"]
 
 
 def test_masks_must_fit(tmp_path: Path) -> None:
