@@ -88,12 +88,7 @@ def pixel_statistics(
     PixelStatistics
         All NaN and zero where the patch is constant or has no valid pixel.
     """
-    use = np.full((1, image.shape[1]), at.INNER, np.uint8)
-    chosen, n_pix = image, image.size
-    if valid is not None:
-        inner = eroded(valid, edge)
-        use = valid.astype(np.uint8) + inner
-        chosen, n_pix = image[inner], int(valid.sum())
+    use, chosen = _usable(image, valid, edge)
     mean, sigma0 = (float(chosen.mean()), float(chosen.std())) if chosen.size else (nan, nan)
     sigma = sigma0 if snr_sigma is None else snr_sigma
     counts, line, sums = at.pixel_pass(
@@ -107,7 +102,7 @@ def pixel_statistics(
         pdf_counts=counts[at.PIXELS, :-1],
         peaks_counts=counts[at.PEAKS, :-1],
         minima_counts=counts[at.MINIMA, :-1],
-        n_pix=n_pix,
+        n_pix=image.size if valid is None else int(valid.sum()),
         v0=above[1:],
         v1=line[0] / (4 * pixel_arcmin),
         v2=line[1] / (2 * np.pi * pixel_arcmin**2),
@@ -115,6 +110,16 @@ def pixel_statistics(
         sigma0=sigma0,
         sigma1=float(moments[1]),
     )
+
+
+def _usable(
+    image: NDArray[np.float64], valid: NDArray[np.bool_] | None, edge: Edge
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return what each pixel is good for, as the pass takes it, and the values of those that are good for all."""
+    if valid is None:
+        return np.full((1, image.shape[1]), at.INNER, np.uint8), image
+    inner = eroded(valid, edge)
+    return valid.astype(np.uint8) + inner, image[inner]
 
 
 def _moments(sums: NDArray[np.float64], s0: float, pixel: float) -> NDArray[np.float64]:
