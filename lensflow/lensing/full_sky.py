@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import dask
 import dask.array as da
 import numpy as np
 
@@ -18,17 +19,19 @@ if TYPE_CHECKING:
     from lensflow.lensing.patch_tasks import Survey
 
 RUN = 4**11  # pixels read at once
+COPIES = 5  # of a map in float64 at the worst moment: as read, turned to rings, without its mean, its harmonics, theirs
 
 
 def full_sky_spectra(survey: Survey) -> da.Array:
     """Return the pseudo power spectra (zs, l = 0..2 nside) of whole maps, lazily: a task holds one map in float64."""
     count = 2 * survey.maps[0].nside + 1
-    return da.map_blocks(
-        partial(_spectrum, survey),
-        chunks=((1,) * len(survey.maps), (count,)),
-        dtype=np.float64,
-        meta=np.empty((0, 0)),
-    )
+    with dask.annotate(workspace=COPIES * 8 * 12 * survey.maps[0].nside ** 2):
+        return da.map_blocks(
+            partial(_spectrum, survey),
+            chunks=((1,) * len(survey.maps), (count,)),
+            dtype=np.float64,
+            meta=np.empty((0, 0)),
+        )
 
 
 def _spectrum(survey: Survey, block_id: tuple[int, ...]) -> NDArray[np.float64]:

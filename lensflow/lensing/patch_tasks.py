@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import dask
 import dask.array as da
 import numpy as np
 
@@ -67,8 +68,8 @@ class Survey:
         return len(self.patches) or len(self.maps)
 
     @property
-    def working_bytes(self) -> int:
-        """About how many bytes a task takes while it measures a patch."""
+    def workspace(self) -> int:
+        """Bytes that a task needs beside its result while it measures a patch."""
         side = self.recipe.pixels + 2 * self.recipe.apron
         planes = PLANES + (len(self.recipe.smoothing_lengths) + MASKED_PLANES if self.mask else 0)
         return 8 * planes * side**2 + CHUNKS * CHUNK_BYTES * bool(self.patches) + LIBRARIES
@@ -103,13 +104,13 @@ def records(survey: Survey) -> da.Array:
     dtype = survey.recipe.dtype()
     # bound, not passed: Dask would look for arrays in every field
     make = partial(measure_patch, survey)
-    vars(make)["working_bytes"] = survey.working_bytes  # for whoever plans the memory of workers
-    return da.map_blocks(
-        make,
-        chunks=((1,) * len(survey.zs), (1,) * survey.count),
-        dtype=dtype,
-        meta=np.empty((0, 0), dtype),
-    )
+    with dask.annotate(workspace=survey.workspace):
+        return da.map_blocks(
+            make,
+            chunks=((1,) * len(survey.zs), (1,) * survey.count),
+            dtype=dtype,
+            meta=np.empty((0, 0), dtype),
+        )
 
 
 def field(packed: da.Array, name: str, before: int) -> da.Array:
