@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BINS = ("ell_bin", "nu_bin", "moment", "entry")  # the dimension that a vector runs along
-CELLS = ("zs", "ngal", "smoothing", "config")  # dimensions with a covariance each
+CELLS = ("zs", "ngal", "smoothing", "scale", "config")  # dimensions with a covariance each
 ENTRY = "entry"
 
 
@@ -108,9 +108,9 @@ def joined(samples: xr.Dataset, names: Sequence[str]) -> xr.DataArray:
         Which of them, in this order.
     """
     parts = []
-    for name in names:
+    for name in names:  # names as objects: Zarr has no type for text of fixed length
         variable = samples[name]
-        inner = [dim for dim in ("smoothing", "config", *BINS) if dim in variable.dims]
+        inner = [dim for dim in (*CELLS[2:], *BINS) if dim in variable.dims]
         ordered = variable.transpose("sky", "patch", "zs", "ngal", *inner)
         sizes = [ordered.sizes[dim] for dim in inner]
         index = np.indices(sizes).reshape(len(sizes), -1)
@@ -125,9 +125,9 @@ def joined(samples: xr.Dataset, names: Sequence[str]) -> xr.DataArray:
                 ordered.values.reshape(*ordered.shape[:4], -1),
                 dims=("sky", "patch", "zs", "ngal", ENTRY),
                 coords={
-                    "entry_statistic": (ENTRY, np.full(index.shape[1], name)),
+                    "entry_statistic": (ENTRY, np.full(index.shape[1], name, dtype=object)),
                     "entry_smoothing": (ENTRY, lengths),
-                    "entry_config": (ENTRY, configs.astype("U16")),
+                    "entry_config": (ENTRY, configs),
                     "entry_bin": (ENTRY, index[-1]),
                 },
             )
