@@ -52,7 +52,7 @@ def sheet_quality(sheets: xr.Dataset) -> Figure:
 
 
 def picture_kappa(tree: xr.DataTree) -> Figure:
-    """Draw the convergence for the lowest, a middle and the highest source redshift, and below them the lensing weights.
+    """Draw the convergence for the lowest, a middle and the highest source redshift; below them the lensing weights.
 
     Parameters
     ----------
@@ -77,11 +77,11 @@ def _figure(count: int, *, panels: int) -> tuple[Figure, list[Any], list[Any]]:
     from matplotlib.figure import Figure  # noqa: PLC0415 - as above
 
     figure = Figure(figsize=(15, 7.2), layout="constrained")
-    top, bottom = figure.add_gridspec(2, 1, height_ratios=(1.15, 1))
-    skies = [figure.add_subplot(one) for one in top.subgridspec(1, count)]
+    rows = figure.add_gridspec(2, 1, height_ratios=(1.15, 1))
+    skies = [figure.add_subplot(rows[0].subgridspec(1, count)[k]) for k in range(count)]
     for axes in skies:
         sky_outline(axes)
-    return figure, skies, [figure.add_subplot(one) for one in bottom.subgridspec(1, panels)]
+    return figure, skies, [figure.add_subplot(rows[1].subgridspec(1, panels)[k]) for k in range(panels)]
 
 
 def _spread(indices: Any, count: int) -> list[int]:  # noqa: ANN401 - any sequence of indices

@@ -19,7 +19,7 @@ LIMITS = (0.5, 99.5)  # percentiles between which a map is drawn
 
 
 def thin_map(pixels: xr.DataArray, nside: int = SHOWN) -> NDArray[np.float64]:
-    """Return the means of the finite NEST pixels below each pixel of a coarser map, holding one run of pixels at a time.
+    """Return the means of the finite pixels below each pixel of a coarser map, holding one run of pixels at a time.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def thin_map(pixels: xr.DataArray, nside: int = SHOWN) -> NDArray[np.float64]:
 
 
 def mollweide(theta: NDArray[np.float64], phi: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return x in -2..2, growing to the west, and y in -1..1 of colatitudes and longitudes in rad; phi 0 is the middle."""
+    """Return x in -2..2, to the west, and y in -1..1 of colatitudes and longitudes in rad; phi 0 is in the middle."""
     latitude = np.pi / 2 - np.asarray(theta, np.float64)
     angle = latitude.copy()
     for _ in range(12):  # Newton's steps for 2 a + sin 2a = pi sin(latitude); slow only at the poles, where x is 0

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from lensflow.errors import BadInput
-from lensflow.lensing.replication import fibonacci_centres, replication_affected
+from lensflow.lensing.patches import centres, replicated
 from lensflow.lensing.stats_layout import ENTRIES, PARAMETERS, PATCHES, Entry, number, spectral_factor
 
 if TYPE_CHECKING:
@@ -181,8 +181,9 @@ def _patches(file: h5py.File, about: dict[str, Any]) -> dict[str, Any]:
         theta, phi, rip = (found[name][:] for name in ("theta", "phi", "rip"))
     else:
         size = float(about["patch_size_deg"])
-        theta, phi = fibonacci_centres(size)
-        rip = replication_affected(theta, phi, size)
+        positions = centres(size)
+        rip = replicated(positions, size)
+        theta, phi = np.degrees(positions.T)
         if theta.size != count:
             raise BadInput(f"{file.filename}: found {count} patches, expected {theta.size} of {size:g} deg")
     return {

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from lensflow.errors import BadInput, BadOption
-from lensflow.lensing.replication import fibonacci_centres, replication_affected
+from lensflow.lensing.patches import centres, replicated
 from lensflow.lensing.stats_read import read_stats_hdf5
 from lensflow.lensing.stats_write import export_hdf5
 
@@ -31,8 +31,8 @@ def published(real_data: Path) -> Path:
 def statistics(*, seed: int = 7, zs: tuple[float, ...] = (1.0,), patches: int | None = None) -> xr.Dataset:
     """Return random numbers with the names and dims of kappa_statistics."""
     rng = np.random.default_rng(seed)
-    theta, phi = fibonacci_centres(10)
-    theta, phi = theta[:patches], phi[:patches]
+    positions = centres(10)[:patches]
+    theta, phi = np.degrees(positions.T)
     sizes = {"zs": len(zs), "ngal": 5, "smoothing": 4, "config": 3, "patch": theta.size, "ell_bin": 8, "nu_bin": 8}
     sizes["moment"] = 9
 
@@ -61,7 +61,7 @@ def statistics(*, seed: int = 7, zs: tuple[float, ...] = (1.0,), patches: int | 
         "nu_edges": ("nu_edge", np.arange(-4.0, 5)),
         "theta": ("patch", theta, {"units": "deg"}),
         "phi": ("patch", phi, {"units": "deg"}),
-        "rip": ("patch", replication_affected(theta, phi, 10)),
+        "rip": ("patch", replicated(positions, 10)),
     }
     options = json.dumps({"patch_size_deg": 10.0, "xsize": 2048, "epsilon": 0.26})
     attrs = {"schema": "kappa_statistics/1", "seed": seed, "box": "tiled", "epsilon": 0.26, "options": options}
@@ -182,20 +182,6 @@ def test_what_was_published_stays_said_when_it_is_written_again(published: Path,
     assert again["bispectrum"].attrs["signed"] == 0
     assert again["v0"].attrs["threshold"] == "lower edge"
     xr.testing.assert_allclose(again, read_stats_hdf5(published), rtol=1e-6)
-
-
-def test_patch_centres_and_their_replication() -> None:
-    """T16: the index counts after the polar cut."""
-    theta, phi = fibonacci_centres(10)
-    np.testing.assert_allclose(theta[[0, 131, 132, 264]], [14.752919, 89.580247, 90, 165.247081], atol=1e-6)
-    np.testing.assert_allclose(phi[[0, 131, 132, 264]], [151.024855, 137.507764, 0, 208.975145], atol=1e-6)
-    affected = np.flatnonzero(replication_affected(theta, phi, 10))
-    assert (affected.size, affected.sum(), *affected[:5]) == (71, 9372, 5, 7, 9, 22, 24)
-    assert [fibonacci_centres(size)[0].size for size in (5, 15, 20, 25, 30)] == [1075, 113, 59, 35, 23]
-    with pytest.raises(BadOption, match=r"n_points: found None for patches of 7.5 deg"):
-        fibonacci_centres(7.5)
-    with pytest.raises(BadOption, match="n_points: found 100"):
-        fibonacci_centres(10, 100)
 
 
 def damaged(path: Path, *, drop: str | None = None, name: str = "stats_zs1.0_s7_oa10.h5") -> Path:
