@@ -68,7 +68,7 @@ def picture_kappa(tree: xr.DataTree) -> Figure:
         draw_sky(figure, axes, thin, label=r"convergence $\kappa$")
         axes.set_title(f"sources at z {float(one['zs']):g}", fontsize=10)
         moments.append((float(one["zs"]), thin[np.isfinite(thin)]))
-    _draw_histograms(below[0], moments)
+    _draw_histograms(below[0], moments, maps["zs"].values)
     _draw_weights(below[1], maps)
     return figure
 
@@ -76,12 +76,12 @@ def picture_kappa(tree: xr.DataTree) -> Figure:
 def _figure(count: int, *, panels: int) -> tuple[Figure, list[Any], list[Any]]:
     from matplotlib.figure import Figure  # noqa: PLC0415 - as above
 
-    figure = Figure(figsize=(15, 7.2), layout="constrained")
-    rows = figure.add_gridspec(2, 1, height_ratios=(1.15, 1))
-    skies = [figure.add_subplot(rows[0].subgridspec(1, count)[k]) for k in range(count)]
+    figure = Figure(figsize=(15, 6.8), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.1, 1))
+    skies, below = (part.subplots(1, n, squeeze=False)[0] for part, n in zip(parts, (count, panels), strict=True))
     for axes in skies:
         sky_outline(axes)
-    return figure, skies, [figure.add_subplot(rows[1].subgridspec(1, panels)[k]) for k in range(panels)]
+    return figure, list(skies), list(below)
 
 
 def _spread(indices: Any, count: int) -> list[int]:  # noqa: ANN401 - any sequence of indices
@@ -107,7 +107,7 @@ def _draw_quality(panels: list[Any], sheets: xr.Dataset) -> None:
     mean.set_ylabel(r"mean $\delta$ of the sheet")
     scatter.plot(z[~bad], sheets["delta_std"].values[~bad], color="#1f5f8b", **style)
     scatter.set_ylabel(r"standard deviation of $\delta$")
-    scatter.set_yscale("log")
+    scatter.set_ylim(bottom=0)
     for name, label, colour in (
         ("n_rows", "rows", "#1f5f8b"),
         ("n_duplicate", "rows on an occupied pixel", "#7fb069"),
@@ -120,6 +120,7 @@ def _draw_quality(panels: list[Any], sheets: xr.Dataset) -> None:
             )
     rows.set_ylabel("number")
     rows.set_yscale("log")
+    rows.set_ylim(bottom=0.5)
     rows.legend(fontsize=8, frameon=False)
     for axes in panels:
         axes.set_xlabel("redshift of the sheet")
@@ -129,17 +130,19 @@ def _draw_quality(panels: list[Any], sheets: xr.Dataset) -> None:
     mean.set_title(said, fontsize=10)
 
 
-def _draw_histograms(axes: Any, maps: list[tuple[float, Any]]) -> None:  # noqa: ANN401 - matplotlib's
-    for (zs, values), colour in zip(maps, _colours(len(maps)), strict=True):
+def _draw_histograms(axes: Any, maps: list[tuple[float, Any]], every: Any) -> None:  # noqa: ANN401 - matplotlib's
+    colours = dict(zip(every.tolist(), _colours(len(every)), strict=True))
+    for zs, values in maps:
         if values.size:
             low, high = np.percentile(values, (0.05, 99.95))
             density, edges = np.histogram(values, bins=80, range=(low, max(high, low + 1e-12)), density=True)
-            label = rf"z {zs:g}: mean {values.mean():.1e}, rms {values.std():.1e}"
-            axes.stairs(density, edges, color=colour, label=label)
+            label = f"z {zs:g}: mean {values.mean():.1e}, standard deviation {values.std():.1e}"
+            axes.stairs(density, edges, color=colours[zs], label=label)
     axes.set_yscale("log")
     axes.set_xlabel(r"convergence $\kappa$ of the map shown")
     axes.set_ylabel("density of pixels")
-    axes.legend(fontsize=8, frameon=False)
+    axes.set_ylim(top=50 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
 
 
 def _draw_weights(axes: Any, maps: xr.Dataset) -> None:  # noqa: ANN401 - matplotlib's

@@ -1,4 +1,4 @@
-"""What pictures of the sky are made of: maps thinned by runs of pixels, and Mollweide's projection."""
+"""What pictures are made of: maps thinned by runs of pixels, Mollweide's projection, an axis of multipoles."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SHOWN = 128  # nside of what is shown, about a pixel of a panel
 WIDTH = 900  # px of the image of a sky
 EMPTY = "#d0d0d0"  # no value
 LIMITS = (0.5, 99.5)  # percentiles between which a map is drawn
+SKEWED = 2.5  # times that the bright side is longer than the faint one, for a stretch
 
 
 def thin_map(pixels: xr.DataArray, nside: int = SHOWN) -> NDArray[np.float64]:
@@ -78,8 +79,6 @@ def draw_sky(figure: Any, axes: Any, values: NDArray[np.float64], *, label: str,
     from matplotlib import colormaps  # noqa: PLC0415 - drawing is rare, and its imports are slow
     from matplotlib.colors import Normalize  # noqa: PLC0415
 
-    finite = values[np.isfinite(values)]
-    low, high = (float(one) for one in np.percentile(finite, LIMITS)) if finite.size else (0.0, 1.0)
     colours = colormaps[cmap].copy()
     colours.set_bad(EMPTY)
     shown = axes.imshow(
@@ -87,12 +86,38 @@ def draw_sky(figure: Any, axes: Any, values: NDArray[np.float64], *, label: str,
         origin="lower",
         extent=(-2, 2, -1, 1),
         cmap=colours,
-        norm=Normalize(low, high if high > low else low + 1),
+        norm=_stretch(values),
         interpolation="nearest",
     )
     shown.set_clip_path(sky_outline(axes))
     bar = figure.colorbar(shown, ax=axes, orientation="horizontal", extend="both", fraction=0.05, pad=0.03, shrink=0.6)
     bar.set_label(label)
+    if type(shown.norm) is Normalize:
+        bar.ax.locator_params(nbins=5)
+
+
+def _stretch(values: NDArray[np.float64]) -> Any:  # noqa: ANN401 - matplotlib's
+    """Return a linear norm, or an asinh one where the bright side is far longer than the faint one."""
+    from matplotlib.colors import AsinhNorm, Normalize  # noqa: PLC0415 - as above
+
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return Normalize(0, 1)
+    low, middle, high = (float(one) for one in np.percentile(finite, (LIMITS[0], 50, LIMITS[1])))
+    if high - middle > SKEWED * (middle - low) > 0:
+        return AsinhNorm(linear_width=middle - low, vmin=low, vmax=high)
+    return Normalize(low, high if high > low else low + 1)
+
+
+def multipole_axis(axes: Any) -> None:  # noqa: ANN401 - matplotlib's
+    """Make the x axis logarithmic in multipoles, with few and plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter  # noqa: PLC0415 - as above
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(r"$\ell$")
 
 
 def sky_outline(axes: Any, *, graticule: bool = False) -> Any:  # noqa: ANN401 - matplotlib's
@@ -106,6 +131,7 @@ def sky_outline(axes: Any, *, graticule: bool = False) -> Any:  # noqa: ANN401 -
     axes.set_aspect("equal")
     axes.axis("off")
     if graticule:
+        axes.text(2, -0.98, "longitude 0 in the middle,\nfrom there to the left", ha="right", fontsize=7, color="0.4")
         grey = {"color": "0.8", "lw": 0.5, "zorder": 0}
         along = np.linspace(1e-3, np.pi - 1e-3, 181)
         for degrees in range(-150, 180, 30):
