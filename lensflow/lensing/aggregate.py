@@ -68,17 +68,27 @@ def aggregate(
     for box, one in boxes.items():
         nodes[box] = _audited(nodes[box], one, box)
     if len(nodes) == 2:
-        above, below = sorted(nodes)  # bigbox over tiled
+        above, below = sorted(nodes, key=_rank)
         node = ratios(nodes[above], nodes[below])
         nodes["ratio"] = node.assign_attrs(numerator=above, denominator=below)
     about = {"schema": SCHEMA, "patches": patches, "blacklist": list(blacklist)}
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=about), **{f"/{name}": node for name, node in nodes.items()}})
 
 
+def _rank(box: str) -> tuple[float, str]:
+    """Return what boxes are sorted by: large ones first where they are called by their size, else bigbox, tiled."""
+    try:
+        return -float(box), box
+    except ValueError:
+        return 0.0, box
+
+
 def _chosen(samples: xr.Dataset, patches: Patches, blacklist: Sequence[int]) -> xr.Dataset:
     """Leave out the patches that are not wanted."""
     kept = np.ones(samples.sizes["patch"], bool)
     if patches != "all":
+        if "rip" not in samples.coords:
+            raise BadOption(f"patches: found {patches!r} for runs that do not say which patches it is, expected all")
         kept = samples["rip"].values.astype(bool) == (patches == "rip")
     kept[[index for index in blacklist if index < kept.size]] = False
     if not kept.any():

@@ -41,7 +41,7 @@ def moments_of(name: str, samples: xr.DataArray) -> dict[str, xr.DataArray]:
     bins = next((dim for dim in BINS if dim in samples.dims), None)
     if bins is None:  # one number a patch
         samples, bins = samples.expand_dims("one", axis=-1), "one"
-    values = samples.transpose(*cells, "sky", "patch", bins).values.astype(np.float64)
+    values = _numbers(samples.transpose(*cells, "sky", "patch", bins))
     shape = values.shape[: len(cells)]
     found = [_cell(one) for one in values.reshape(-1, *values.shape[len(cells) :])]
     dims = {0: (), 1: (bins,), 2: (bins, f"{bins}_2")}
@@ -53,6 +53,14 @@ def moments_of(name: str, samples: xr.DataArray) -> dict[str, xr.DataArray]:
             array = array.isel({dim: 0 for dim in ("one", "one_2") if dim in array.dims})
         made[f"{name}_{key}"] = array
     return made
+
+
+def _numbers(samples: xr.DataArray) -> NDArray[np.float64]:
+    """Return values in float64; of counts, what was not counted is negative and becomes NaN."""
+    values = samples.values.astype(np.float64)
+    if samples.dtype.kind == "i":
+        values[values < 0] = np.nan
+    return values
 
 
 def _cell(values: NDArray[np.float64]) -> dict[str, Any]:
@@ -122,7 +130,7 @@ def joined(samples: xr.Dataset, names: Sequence[str]) -> xr.DataArray:
             configs = samples["config"].values[place["config"]]
         parts.append(
             xr.DataArray(
-                ordered.values.reshape(*ordered.shape[:4], -1),
+                _numbers(ordered).reshape(*ordered.shape[:4], -1),
                 dims=("sky", "patch", "zs", "ngal", ENTRY),
                 coords={
                     "entry_statistic": (ENTRY, np.full(index.shape[1], name, dtype=object)),

@@ -69,6 +69,8 @@ def ratio_figure(
     above, below = (str(tree["ratio"].attrs.get(key, "")) for key in ("numerator", "denominator"))
     noise = f"{ngal:g} galaxies/arcmin$^2$" if ngal else "no noise"
     figure.suptitle(f"{kind} of patches, {above} / {below}; sources at z {float(node['zs']):g}, {noise}", fontsize=11)
+    if ngal and any("noise_repeats" in one and bool(one["noise_repeats"].any()) for one in tree.children.values()):
+        figure.text(0.99, 0.99, "noise repeats from patch to patch", color="#d62728", ha="right", va="top")
     return figure
 
 
@@ -115,8 +117,7 @@ def correlation_figure(node: xr.Dataset, *, name: str = "joined", zs: float | No
             matrix = matrix.isel({dim: 0})
     figure = Figure(figsize=(7.4, 6.4), layout="constrained")
     axes = figure.add_subplot()
-    colours = colormaps["RdBu_r"].copy()
-    colours.set_bad("#d0d0d0")
+    colours = colormaps["RdBu_r"].with_extremes(bad="#d0d0d0")
     shown = axes.imshow(np.ma.masked_invalid(matrix.values), cmap=colours, vmin=-1, vmax=1, interpolation="nearest")
     figure.colorbar(shown, ax=axes, label="correlation", shrink=0.85)
     if name == "joined":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lensflow.lensing.patch_statistics import TOO_FEW as WITHOUT  # the status from which on a patch has no values
 from lensflow.lensing.picture_sky import EMPTY, mollweide, sky_outline
 
 if TYPE_CHECKING:
@@ -35,8 +37,7 @@ def patch_pair(
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(11, 5.1), layout="constrained")
-    colours = colormaps["magma"].copy()
-    colours.set_bad(EMPTY)
+    colours = colormaps["magma"].with_extremes(bad=EMPTY)
     half = size_deg / 2
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, image, title in zip(panels, (clean, noisy), titles or ("without noise", "with shape noise"), strict=True):
@@ -77,8 +78,7 @@ def patch_map(dataset: xr.Dataset) -> Figure:
     sky_outline(axes, graticule=True)
     values, label = _colouring(dataset)
     affected = dataset["rip"].values.astype(bool) if "rip" in dataset.variables else np.zeros(values.size, bool)
-    colours = colormaps["viridis"].copy()
-    colours.set_bad(EMPTY)
+    colours = colormaps["viridis"].with_extremes(bad=EMPTY)
     for kept, edge, width, order in ((~affected, "black", 0.5, 1), (affected, "#d62728", 1.2, 2)):
         shapes, owners = _shapes(dataset, np.flatnonzero(kept))
         squares = PolyCollection(shapes, cmap=colours, edgecolors=edge, linewidths=width, zorder=order)
@@ -89,7 +89,7 @@ def patch_map(dataset: xr.Dataset) -> Figure:
     if label:
         figure.colorbar(squares, ax=axes, orientation="horizontal", shrink=0.5, pad=0.02, label=label, extend="both")
     said = f"{values.size} patches, {int(affected.sum())} of them replication affected (red)"
-    failed = int((dataset["status"].values > 0).sum()) if "status" in dataset else 0
+    failed = int((dataset["status"].values >= WITHOUT).sum()) if "status" in dataset else 0
     axes.set_title(said + (f", {failed} without values (grey)" if failed else ""), fontsize=11)
     return figure
 
@@ -147,6 +147,4 @@ def _radians(angle: xr.DataArray) -> NDArray[np.float64]:
 
 
 def _option(options: str, name: str, default: float) -> float:
-    import json  # noqa: PLC0415 - as above
-
     return float(json.loads(options).get(name, default))

@@ -79,8 +79,7 @@ def draw_sky(figure: Any, axes: Any, values: NDArray[np.float64], *, label: str,
     from matplotlib import colormaps  # noqa: PLC0415 - drawing is rare, and its imports are slow
     from matplotlib.colors import Normalize  # noqa: PLC0415
 
-    colours = colormaps[cmap].copy()
-    colours.set_bad(EMPTY)
+    colours = colormaps[cmap].with_extremes(bad=EMPTY)
     shown = axes.imshow(
         np.ma.masked_invalid(mollweide_image(values)),
         origin="lower",

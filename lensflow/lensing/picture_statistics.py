@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lensflow.lensing.patch_statistics import TOO_FEW as WITHOUT  # the status from which on a patch has no values
 from lensflow.lensing.picture_sky import multipole_axis
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def statistics_figure(statistics: xr.Dataset, *, smoothing: float | None = None)
         _draw(axes, statistics, name)
     for axes in panels[len(names) :]:
         axes.axis("off")
-    if names:
+    if panels[0].get_legend_handles_labels()[0]:
         panels[0].legend(fontsize=8, frameon=False)
     figure.suptitle(_title(statistics, length), fontsize=11)
     return figure
@@ -76,7 +77,7 @@ def statistics_figure(statistics: xr.Dataset, *, smoothing: float | None = None)
 
 def _title(statistics: xr.Dataset, length: float | None) -> str:
     patches = statistics.sizes["patch"]
-    failed = int((statistics["status"].values > 0).sum()) if "status" in statistics else 0
+    failed = int((statistics["status"].values >= WITHOUT).sum()) if "status" in statistics else 0
     said = f"sources at z {float(statistics['zs']):g}, mean and scatter of {patches - failed} patches"
     said += f" ({failed} without values)" if failed else ""
     return said + (f"; smoothing {length:g} arcmin from the PDF on" if length is not None else "")
@@ -92,7 +93,8 @@ def _draw(axes: Any, statistics: xr.Dataset, name: str) -> None:  # noqa: ANN401
     factor = _factor(name, x)
     chosen = _densities(statistics.sizes["ngal"])
     for shift, index in enumerate(chosen):
-        samples = values.isel(ngal=index).transpose("patch", ...).values.astype(float) * factor
+        samples = values.isel(ngal=index).transpose("patch", ...).values.astype(float)
+        samples = np.where((samples < 0) & (values.dtype.kind == "i"), np.nan, samples) * factor  # -1: not counted
         held = samples[np.isfinite(samples).any(axis=1)]
         if not len(held):
             continue

@@ -15,8 +15,8 @@ from lensflow.lensing.stats_read import read_stats_hdf5
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# options that say where input comes from, or which of equal draws it is: they may differ
-FREE = {"seed", "realisation", "box", "zs", "ordering", "ordering_check", "validation_level"}
+# options that say where input comes from, which of equal draws it is, or how it is stored: they may differ
+FREE = {"seed", "realisation", "box", "zs", "ordering", "ordering_check", "validation_level", "patches_per_block"}
 COORDINATES = ("zs", "ngal", "smoothing", "config", "ell", "l_edges", "nu", "nu_edges", "theta", "phi")
 DEFINITIONS = ("signed", "threshold", "units")  # attributes of variables that change what they mean
 

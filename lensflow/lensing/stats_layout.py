@@ -10,6 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SCHEMA = "kappa_statistics/1"
 PARAMETERS = "metadata/parameters"
 PATCHES = "metadata/patches"
 CONFIGURATIONS = {"equilateral": "equilateral", "folded": "isosceles", "squeezed": "squeezed"}  # ours: theirs

@@ -13,14 +13,13 @@ import xarray as xr
 
 from lensflow.errors import BadInput
 from lensflow.lensing.patches import centres, replicated
-from lensflow.lensing.stats_layout import ENTRIES, PARAMETERS, PATCHES, Entry, number, spectral_factor
+from lensflow.lensing.stats_layout import ENTRIES, PARAMETERS, PATCHES, SCHEMA, Entry, number, spectral_factor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-SCHEMA = "kappa_statistics/1"
 NAME = re.compile(r"stats_zs(?P<zs>[\d.]+)_s(?P<seed>\d+)_oa[\d.]+\.h5")
 
 

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+import xarray as xr
 
 import lensflow
 from lensflow.errors import BadInput, BadOption
-from lensflow.lensing.stats_layout import ENTRIES, PARAMETERS, PATCHES, Entry, number, spectral_factor
+from lensflow.lensing.stats_layout import ENTRIES, PARAMETERS, PATCHES, SCHEMA, Entry, number, spectral_factor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import xarray as xr
 
 PARTIAL = ".partial"  # ends the name of what is not complete
 UNITS = {
@@ -62,6 +61,33 @@ def export_hdf5(dataset: xr.Dataset, out: str | Path, *, zs: float | None = None
     folder.mkdir(parents=True, exist_ok=True)
     about = _about(dataset)
     return [_write(dataset.sel(zs=one), folder, one, about) for one in chosen]
+
+
+def export(store: Path, out: Path, *, zs: float | None = None) -> list[Path]:
+    """Write a finished store of kappa_statistics as HDF5 files, one a source redshift.
+
+    Parameters
+    ----------
+    store
+        The Zarr store of the run.
+    out
+        Folder to write to.
+    zs
+        The source redshift to write; all of them by default.
+
+    Raises
+    ------
+    BadInput
+        If the store is not one of patch statistics.
+    BadOption
+        If it does not hold the redshift.
+    """
+    if not (Path(store) / "zarr.json").is_file():
+        raise BadInput(f"{store}: found no Zarr store, expected the output of a run of kappa_statistics")
+    with xr.open_zarr(store, chunks=None, consolidated=False) as dataset:
+        if dataset.attrs.get("schema") != SCHEMA:
+            raise BadInput(f"{store}: schema: found {dataset.attrs.get('schema')!r}, expected {SCHEMA}")
+        return export_hdf5(dataset, out, zs=zs)
 
 
 def _about(dataset: xr.Dataset) -> dict[str, Any]:
