@@ -119,7 +119,8 @@ def correlation_figure(node: xr.Dataset, *, name: str = "joined", zs: float | No
     axes = figure.add_subplot()
     colours = colormaps["RdBu_r"].with_extremes(bad="#d0d0d0")
     shown = axes.imshow(np.ma.masked_invalid(matrix.values), cmap=colours, vmin=-1, vmax=1, interpolation="nearest")
-    figure.colorbar(shown, ax=axes, label="correlation", shrink=0.85)
+    unknown = "; grey: the bin never varies" if np.isnan(matrix.values).any() else ""
+    figure.colorbar(shown, ax=axes, label=f"correlation{unknown}", shrink=0.85)
     if name == "joined":
         _name_blocks(axes, node)
     else:

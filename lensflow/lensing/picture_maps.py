@@ -17,7 +17,7 @@ BAD = "#c0392b"
 
 
 def picture_sheets(tree: xr.DataTree) -> Figure:
-    """Draw the overdensity of the nearest, a middle and the farthest sheet, and below them how good the sheets are.
+    """Draw the overdensity of a near, a middle and a far sheet, and below them how good the sheets are.
 
     Parameters
     ----------
@@ -28,7 +28,8 @@ def picture_sheets(tree: xr.DataTree) -> Figure:
     figure, skies, below = _figure(min(MAPS, sheets.sizes["sheet"]), panels=3)
     order = np.argsort(sheets["chi_min"].values)  # nearest first, whatever the order of the sheets
     good = [index for index in order if not _quarantined(sheets)[index]] or list(order)
-    for axes, index in zip(skies, _spread(good, len(skies)), strict=False):
+    edge = len(good) // 6  # the nearest sheets hold next to nothing
+    for axes, index in zip(skies, _spread(good[edge : len(good) - edge], len(skies)), strict=False):
         one = sheets.isel(sheet=index)
         draw_sky(figure, axes, thin_map(one["delta"]), label=r"overdensity $\delta$")
         axes.set_title(f"sheet {int(one['sheet'])}: z {float(one['z']):.3g}, {_distances(one)}", fontsize=10)
@@ -146,16 +147,19 @@ def _draw_histograms(axes: Any, maps: list[tuple[float, Any]], every: Any) -> No
 
 
 def _draw_weights(axes: Any, maps: xr.Dataset) -> None:  # noqa: ANN401 - matplotlib's
-    """Draw the weight of each sheet, against its distance where that is known."""
-    weights = maps["weights"].transpose("zs", "sheet")
-    place = next((name for name in ("chi_mid", "z") if name in weights.coords), "sheet")
-    x = weights[place].values if place in weights.coords else np.arange(weights.sizes["sheet"])
+    """Draw the weight of each sheet against its redshift."""
+    weights = maps["weights"].transpose("zs", "sheet").values
+    sheet = maps["sheet"].values if "sheet" in maps.coords else np.arange(weights.shape[1])
+    slices = maps.attrs.get("nslices")
+    x = float(slices) / (sheet + 0.5) - 1 if slices else sheet  # slices are equal in scale factor
     order = np.argsort(x)
-    for row, zs, colour in zip(weights.values, maps["zs"].values, _colours(len(weights)), strict=True):
+    for row, zs, colour in zip(weights, maps["zs"].values, _colours(len(weights)), strict=True):
         axes.plot(x[order], row[order], color=colour, label=f"z {zs:g}", marker=".", ms=3, lw=0.8)
-    axes.set_xlabel({"chi_mid": "comoving distance (Mpc/h)", "z": "redshift of the sheet"}.get(place, "sheet"))
+    axes.set_xlabel("redshift of the sheet" if slices else "sheet")
     axes.set_ylabel("lensing weight of the sheet")
     axes.set_ylim(bottom=0)
+    if slices:
+        axes.set_xlim(0, 1.05 * float(maps["zs"].max()))
     axes.legend(fontsize=8, frameon=False)
 
 

@@ -105,6 +105,8 @@ def _stretch(values: NDArray[np.float64]) -> Any:  # noqa: ANN401 - matplotlib's
     low, middle, high = (float(one) for one in np.percentile(finite, (LIMITS[0], 50, LIMITS[1])))
     if high - middle > SKEWED * (middle - low) > 0:
         return AsinhNorm(linear_width=middle - low, vmin=low, vmax=high)
+    if high <= low:  # nearly all pixels are alike: of a near sheet most are empty
+        high = float(finite.max())
     return Normalize(low, high if high > low else low + 1)
 
 
