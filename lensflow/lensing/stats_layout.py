@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 SCHEMA = "kappa_statistics/1"
 PARAMETERS = "metadata/parameters"
 PATCHES = "metadata/patches"
+FULL_SKY = ("cl_full_sky", "full_sky/cl")  # variable and path: C_l of the whole map, added
 CONFIGURATIONS = {"equilateral": "equilateral", "folded": "isosceles", "squeezed": "squeezed"}  # ours: theirs
 
 

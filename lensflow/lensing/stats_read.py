@@ -13,7 +13,7 @@ import xarray as xr
 
 from lensflow.errors import BadInput
 from lensflow.lensing.patches import centres, replicated
-from lensflow.lensing.stats_layout import ENTRIES, PARAMETERS, PATCHES, SCHEMA, Entry, number, spectral_factor
+from lensflow.lensing.stats_layout import ENTRIES, FULL_SKY, PARAMETERS, PATCHES, SCHEMA, Entry, number, spectral_factor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,6 +53,8 @@ def read_stats_hdf5(path: str | Path, *, box: str | None = None) -> xr.Dataset:
         dataset = xr.Dataset(coords=coords, attrs=_attributes(about, path, box))
         for name, variable in _variables(file, path, coords, published=published):
             dataset[name] = variable
+        if FULL_SKY[1] in file:
+            dataset[FULL_SKY[0]] = (("zs", "multipole"), file[FULL_SKY[1]][:][None])
         return dataset.assign_coords(_patches(file, about)).assign(_validity(file))
 
 
@@ -195,7 +197,7 @@ def _patches(file: h5py.File, about: dict[str, Any]) -> dict[str, Any]:
 def _datasets(file: h5py.File) -> list[str]:
     found: list[str] = []
     file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-    return [name for name in found if not name.startswith("metadata/")]
+    return [name for name in found if not name.startswith(("metadata/", "full_sky/"))]
 
 
 def _validity(file: h5py.File) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,8 @@ import h5py
 import numpy as np
 import xarray as xr
 
-import lensflow
 from lensflow.errors import BadInput, BadOption
-from lensflow.lensing.stats_layout import ENTRIES, PARAMETERS, PATCHES, SCHEMA, Entry, number, spectral_factor
+from lensflow.lensing.stats_layout import ENTRIES, FULL_SKY, PARAMETERS, PATCHES, SCHEMA, Entry, number, spectral_factor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +120,8 @@ def _write(one: xr.Dataset, folder: Path, zs: float, about: dict[str, Any]) -> P
         for entry in ENTRIES:
             if entry.variable in one and (entry.config is None or entry.config in one["config"].values):
                 _write_entry(file, one, entry)
+        if FULL_SKY[0] in one:
+            file[FULL_SKY[1]] = one[FULL_SKY[0]].values
         file.flush()
     with partial.open("rb") as written:
         os.fsync(written.fileno())
@@ -142,7 +144,7 @@ def _write_parameters(file: h5py.File, one: xr.Dataset, zs: float, about: dict[s
             "pixarea_arcmin2": (60 * float(size) / pixels) ** 2,
             "xsize": pixels,
             "zs": zs,
-            "version": lensflow.__version__,
+            "version": version("lensflow"),
             **{name: value for name, value in about.items() if name not in {"patch_size_deg", "xsize", "epsilon"}},
         }
     )

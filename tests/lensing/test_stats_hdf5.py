@@ -13,7 +13,7 @@ import xarray as xr
 from lensflow.errors import BadInput, BadOption
 from lensflow.lensing.patches import centres, replicated
 from lensflow.lensing.stats_read import read_stats_hdf5
-from lensflow.lensing.stats_write import export_hdf5
+from lensflow.lensing.stats_write import export, export_hdf5
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +50,7 @@ def statistics(*, seed: int = 7, zs: tuple[float, ...] = (1.0,), patches: int | 
     data["power_spectrum"] = drawn("zs", "ngal", "patch", "ell_bin")
     data["mean"] = drawn("zs", "ngal", "patch")
     data["bispectrum"] = drawn("zs", "ngal", "config", "patch", "ell_bin")
+    data["cl_full_sky"] = (("zs", "multipole"), rng.lognormal(size=(len(zs), 30)))
     coords = {
         "zs": list(zs),
         "ngal": [0.0, 7, 15, 30, 50],
@@ -121,6 +122,19 @@ def test_a_dataset_comes_back_as_it_went(tmp_path: Path) -> None:
         np.testing.assert_array_equal(back[name], coordinate, err_msg=str(name))
     assert {"seed": 7, "box": "tiled", "epsilon": 0.26}.items() <= back.attrs.items()
     assert json.loads(back.attrs["options"]) == json.loads(sent.attrs["options"])
+
+
+def test_a_finished_store_is_exported(tmp_path: Path) -> None:
+    sent = statistics(zs=(0.5, 1.0), patches=3).drop_vars("config").drop_vars("bispectrum")
+    sent.to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
+    assert len(export(tmp_path / "a.zarr", tmp_path / "out")) == 2
+    (path,) = export(tmp_path / "a.zarr", tmp_path / "out", zs=1.0)
+    xr.testing.assert_allclose(read_stats_hdf5(path)["pdf"], sent["pdf"].sel(zs=[1.0]), rtol=1e-6)
+    sent.assign_attrs(schema="kappa_maps/1").to_zarr(tmp_path / "b.zarr", zarr_format=3, consolidated=False)
+    with pytest.raises(BadInput, match="found 'kappa_maps/1', expected kappa_statistics/1"):
+        export(tmp_path / "b.zarr", tmp_path / "out")
+    with pytest.raises(BadInput, match="found no Zarr store"):
+        export(tmp_path, tmp_path / "out")
 
 
 def test_one_redshift_of_several(tmp_path: Path) -> None:
