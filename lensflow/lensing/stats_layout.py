@@ -67,6 +67,7 @@ ENTRIES = (
         Entry(f"{name}_counts", f"{_SMOOTHED}{name}_counts", _NU, "<i4", added=True)
         for name in ("pdf", "peaks", "minima")
     ),
+    Entry("n_pix", f"{_SMOOTHED}n_pix", (), "<i4", added=True),
     Entry("moments", f"{_SMOOTHED}moments", ("moment",), added=True),
 )
 

@@ -175,11 +175,13 @@ def _paths(entry: Entry, coords: dict[str, Any]) -> Iterator[str]:
 
 
 def _patches(file: h5py.File, about: dict[str, Any]) -> dict[str, Any]:
-    """Return where the patches are: what the file says, else where LensingSSC cuts them."""
+    """Return where the patches are: what the file says, else where LensingSSC cuts them; nothing for flat maps."""
     count = file[next(iter(_datasets(file)))].shape[0]
     found = {name: file[f"{PATCHES}/{name}"] for name in ("theta", "phi", "rip") if f"{PATCHES}/{name}" in file}
     if len(found) == 3:
         theta, phi, rip = (found[name][:] for name in ("theta", "phi", "rip"))
+    elif "version" in about:
+        return {}
     else:
         size = float(about["patch_size_deg"])
         positions = centres(size)

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from lensflow import events
 from lensflow.errors import BadInput, BadOption
 from lensflow.lensing.stats_layout import ENTRIES, FULL_SKY, PARAMETERS, PATCHES, SCHEMA, Entry, number, spectral_factor
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PARTIAL = ".partial"  # ends the name of what is not complete
+PER_PATCH = ("theta", "phi", "rip", "f_valid", "status")
 UNITS = {
     "v1": "1/arcmin",
     "v2": "1/arcmin^2",
@@ -57,6 +59,10 @@ def export_hdf5(dataset: xr.Dataset, out: str | Path, *, zs: float | None = None
     chosen = held if zs is None else [one for one in held if np.isclose(one, zs, rtol=1e-6)]
     if not chosen:
         raise BadOption(f"zs: found {zs}, expected one of {', '.join(map(str, held))}, which the dataset holds")
+    known = {entry.variable for entry in ENTRIES} | {*PER_PATCH, FULL_SKY[0]}
+    left = sorted(str(name) for name in set(dataset.data_vars) - known)
+    if left:
+        events.note("not-exported", f"{', '.join(left)}: the HDF5 layout has no place for them", variables=left)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     about = _about(dataset)
@@ -162,7 +168,7 @@ def _write_parameters(file: h5py.File, one: xr.Dataset, zs: float, about: dict[s
 
 def _write_patches(file: h5py.File, one: xr.Dataset) -> None:
     group = file.create_group(PATCHES)
-    for name in ("theta", "phi", "rip", "f_valid", "status"):
+    for name in PER_PATCH:
         if name in one.variables:
             values = one[name].values
             group[name] = values.astype("u1") if values.dtype == bool else values

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from lensflow import events
 from lensflow.errors import BadInput, BadOption
 from lensflow.lensing.patches import centres, replicated
 from lensflow.lensing.stats_read import read_stats_hdf5
@@ -135,6 +136,14 @@ def test_a_finished_store_is_exported(tmp_path: Path) -> None:
         export(tmp_path / "b.zarr", tmp_path / "out")
     with pytest.raises(BadInput, match="found no Zarr store"):
         export(tmp_path, tmp_path / "out")
+
+
+def test_what_has_no_place_in_the_layout_is_said(tmp_path: Path) -> None:
+    sent = statistics(patches=3)
+    sent["starlet_l1"] = sent["pdf"]
+    with events.collect() as notes:
+        export_hdf5(sent, tmp_path)
+    assert [(note.kind, note.fields["variables"]) for note in notes] == [("not-exported", ["starlet_l1"])]
 
 
 def test_one_redshift_of_several(tmp_path: Path) -> None:
