@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lensflow as lf
 from lensflow.arrays.healpix_fits import open_healpix
-from lensflow.errors import BadOption
+from lensflow.errors import BadInput, BadOption
 from lensflow.lensing.harmonics import gaussian_map
 from lensflow.lensing.ordering import ORDERINGS
 from lensflow.lensing.simulate_kappa import kappa_spectrum, simulate_kappa
@@ -74,6 +75,31 @@ def test_a_map_turned_twice_has_another_spectrum(tmp_path: Path) -> None:
     assert (cl[8:13] / made.cl[8:13]).mean() < 0.3  # large scales are scattered over the sky
     true = full_sky_cl(made.kappa, ordering="NESTED").cl
     assert (true[8:13] / made.cl[8:13]).mean() == pytest.approx(1, abs=1e-4)
+
+
+CASES = {  # how it is stored, what its label says, what the graph finds
+    "right, NESTED": ("NESTED", "NESTED", None),
+    "right, RING": ("RING", "RING", None),
+    "mislabelled": ("NESTED", "RING", "NESTED"),
+    "turned twice": ("n2r_twice", "RING", "n2r_twice"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_statistics_of_mislabelled_maps(tmp_path: Path, case: str) -> None:
+    """T2: the label is held against the pixels, and can be overruled; then the spectrum is right again."""
+    ordering, label, winner = CASES[case]
+    made = simulate_kappa(tmp_path, nside=256, seed=9, ordering=ordering, label=label)  # type: ignore[arg-type]
+    graph = lf.graph("kappa_statistics")
+    words: dict[str, Any] = {"statistics": ("full_sky_cl",), "patch_size_deg": 20, "xsize": 64}
+    words |= {"l_edges": (100, 200), "smoothing_lengths": (20,)}
+    if winner is not None:
+        with pytest.raises(BadInput, match=rf"if it is {winner}"):
+            graph(made.path, **words)
+        words["ordering"] = winner
+    found = graph(made.path, **words)
+    cl = found["cl_full_sky"].isel(zs=0).to_numpy()
+    np.testing.assert_allclose(cl[2:], made.cl[2:], rtol=0.01)
 
 
 def test_the_default_spectrum_is_near_that_of_convergence() -> None:
