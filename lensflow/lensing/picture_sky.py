@@ -92,7 +92,7 @@ def draw_sky(figure: Any, axes: Any, values: NDArray[np.float64], *, label: str,
     bar = figure.colorbar(shown, ax=axes, orientation="horizontal", extend="both", fraction=0.05, pad=0.03, shrink=0.6)
     bar.set_label(label)
     if type(shown.norm) is Normalize:
-        bar.ax.locator_params(nbins=5)
+        bar.ax.locator_params(nbins=4)
 
 
 def _stretch(values: NDArray[np.float64]) -> Any:  # noqa: ANN401 - matplotlib's
