@@ -6,10 +6,11 @@ from typing import Literal
 import xarray as xr
 
 from lensflow.lensing.kappa_outputs import KappaOptions, kappa_maps
+from lensflow.lensing.picture_maps import picture_kappa as picture
 from lensflow.lensing.sheet_export import export_kappa as export
 from lensflow.lensing.sheet_sources import open_sheets
 
-__all__ = ["export", "graph", "inputs"]
+__all__ = ["export", "graph", "inputs", "picture"]
 
 
 def graph(

@@ -4,12 +4,26 @@ from pathlib import Path
 
 import xarray as xr
 
+from lensflow.lensing.picture_statistics import picture_statistics as picture
+from lensflow.lensing.simulate_kappa import simulate_kappa as simulate
 from lensflow.lensing.statistics_options import Options
 from lensflow.lensing.statistics_outputs import statistics_dataset
+from lensflow.lensing.stats_write import export
 from lensflow.lensing.survey import input_files, plan_survey
-from lensflow.ps1.signature import takes
+from lensflow.signature import takes
 
-__all__ = ["graph", "inputs"]
+__all__ = ["DEMO", "export", "graph", "inputs", "picture", "simulate"]
+
+DEMO = {  # 59 patches of a sky with 14 arcmin pixels
+    "simulate": {"nside": 256, "seed": 7},
+    "graph": {
+        "patch_size_deg": 20,
+        "xsize": 256,
+        "ngal": (0, 30),
+        "smoothing_lengths": (10, 20),
+        "l_edges": (50, 80, 130, 200, 320, 500),
+    },
+}
 
 
 @takes(Options)

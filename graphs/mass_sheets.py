@@ -5,13 +5,14 @@ from typing import Literal
 
 import xarray as xr
 
+from lensflow.lensing.picture_maps import picture_sheets as picture
 from lensflow.lensing.sheet_export import export
 from lensflow.lensing.sheet_options import PIXELS, SheetOptions
 from lensflow.lensing.sheet_outputs import sheet_tree
 from lensflow.lensing.simulate_usmesh import simulate_usmesh as simulate
 from lensflow.lensing.usmesh import open_usmesh
 
-__all__ = ["DEMO", "export", "graph", "inputs", "simulate"]
+__all__ = ["DEMO", "export", "graph", "inputs", "picture", "simulate"]
 
 DEMO = {
     "simulate": {"nside": 64, "slices": (40, 60), "seed": 7},

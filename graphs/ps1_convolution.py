@@ -15,9 +15,9 @@ from lensflow.ps1.outlines import outlined
 from lensflow.ps1.outputs import projection_node, tree
 from lensflow.ps1.picture import before_after, picture
 from lensflow.ps1.removed import GROUP
-from lensflow.ps1.signature import takes
 from lensflow.ps1.simulate import simulate
 from lensflow.ps1.wholecells import cleaned_pieces, star_catalogue
+from lensflow.signature import takes
 
 __all__ = ["DEMO", "before_after", "export", "graph", "inputs", "picture", "simulate"]
 

@@ -82,12 +82,22 @@ class Work:
 
 
 def _turn(grids: Sequence[Grid]) -> Callable[[Block], tuple[int, float]]:
-    """Order blocks group by group, and within one side by side along the first dimension: grids share work there."""
+    """Order blocks group by group, and within one side by side along the first dimension that all its grids have.
+
+    Grids share work there: what they share is made, written by all of them, and forgotten. Without such a dimension
+    each goes along its own first one.
+    """
     groups = {grid.group: place for place, grid in reversed(list(enumerate(grids)))}
+    axes = {}
+    for group in groups:
+        dims = [grid.dims for grid in grids if grid.group == group]
+        axes[group] = next((dim for dim in dims[0] if all(dim in one for one in dims)), None)
 
     def turn(block: Block) -> tuple[int, float]:
-        along = (block.index[0] + 0.5) / block.grid.numblocks[0] if block.index else 0.0
-        return groups[block.grid.group], along
+        grid, axis = block.grid, axes[block.grid.group]
+        place = 0 if axis is None else grid.dims.index(axis)
+        along = (block.index[place] + 0.5) / grid.numblocks[place] if block.index else 0.0
+        return groups[grid.group], along
 
     return turn
 

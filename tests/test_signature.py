@@ -9,7 +9,7 @@ import pytest
 import lensflow as lf
 from lensflow.engine.params import Parameters
 from lensflow.ps1.options import Options
-from lensflow.ps1.signature import takes
+from lensflow.signature import takes
 
 
 @dataclass(frozen=True)
