@@ -5,10 +5,10 @@ from typing import Literal
 
 import xarray as xr
 
-from lensflow.lensing.kappa_outputs import KappaOptions, kappa_maps
-from lensflow.lensing.picture_maps import picture_kappa as picture
-from lensflow.lensing.sheet_export import export_kappa as export
-from lensflow.lensing.sheet_sources import open_sheets
+from lensflow.lensing.kappa.kappa_outputs import KappaOptions, kappa_maps
+from lensflow.lensing.kappa.sheet_sources import open_sheets
+from lensflow.lensing.pictures.picture_maps import picture_kappa as picture
+from lensflow.lensing.sheets.sheet_export import export_kappa as export
 
 __all__ = ["export", "graph", "inputs", "picture"]
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import xarray as xr
 
-from lensflow.lensing.picture_statistics import picture_statistics as picture
+from lensflow.lensing.patches.statistics_options import Options
+from lensflow.lensing.patches.statistics_outputs import statistics_dataset
+from lensflow.lensing.patches.survey import input_files, plan_survey
+from lensflow.lensing.pictures.picture_statistics import picture_statistics as picture
 from lensflow.lensing.simulate_kappa import simulate_kappa as simulate
-from lensflow.lensing.statistics_options import Options
-from lensflow.lensing.statistics_outputs import statistics_dataset
-from lensflow.lensing.stats_write import export
-from lensflow.lensing.survey import input_files, plan_survey
+from lensflow.lensing.skies.stats_write import export
 from lensflow.signature import takes
 
 __all__ = ["DEMO", "export", "graph", "inputs", "picture", "simulate"]

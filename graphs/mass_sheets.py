@@ -5,12 +5,12 @@ from typing import Literal
 
 import xarray as xr
 
-from lensflow.lensing.picture_maps import picture_sheets as picture
-from lensflow.lensing.sheet_export import export
-from lensflow.lensing.sheet_options import PIXELS, SheetOptions
-from lensflow.lensing.sheet_outputs import sheet_tree
-from lensflow.lensing.simulate_usmesh import simulate_usmesh as simulate
-from lensflow.lensing.usmesh import open_usmesh
+from lensflow.lensing.mesh.simulate_usmesh import simulate_usmesh as simulate
+from lensflow.lensing.mesh.usmesh import open_usmesh
+from lensflow.lensing.pictures.picture_maps import picture_sheets as picture
+from lensflow.lensing.sheets.sheet_export import export
+from lensflow.lensing.sheets.sheet_options import PIXELS, SheetOptions
+from lensflow.lensing.sheets.sheet_outputs import sheet_tree
 
 __all__ = ["DEMO", "export", "graph", "inputs", "picture", "simulate"]
 

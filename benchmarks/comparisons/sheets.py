@@ -20,11 +20,11 @@ import numpy as np
 import zarr
 
 import lensflow as lf
-from lensflow.lensing.bigfile import open_block
-from lensflow.lensing.bigfile_write import write_block
 from lensflow.lensing.cosmology import CRITICAL
-from lensflow.lensing.kappa_outputs import add_sheets
-from lensflow.lensing.sheet_sources import StoredSheet
+from lensflow.lensing.kappa.kappa_outputs import add_sheets
+from lensflow.lensing.kappa.sheet_sources import StoredSheet
+from lensflow.lensing.mesh.bigfile import open_block
+from lensflow.lensing.mesh.bigfile_write import write_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

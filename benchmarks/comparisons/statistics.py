@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from lensflow.lensing.noise import NoiseName
-from lensflow.lensing.patch_statistics import Recipe, measure
-from lensflow.lensing.smoothing import smooth
-from lensflow.lensing.statistics_options import Options
+from lensflow.lensing.patches.noise import NoiseName
+from lensflow.lensing.patches.patch_statistics import Recipe, measure
+from lensflow.lensing.patches.smoothing import smooth
+from lensflow.lensing.patches.statistics_options import Options
 
 SIZE, PIXELS = 10.0, 2048  # deg, px
 REPEATS = 3

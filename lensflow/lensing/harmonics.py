@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from lensflow.errors import BadInput, BadOption
-from lensflow.lensing.ordering import stored_index
+from lensflow.lensing.patches.ordering import stored_index
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

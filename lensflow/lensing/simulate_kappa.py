@@ -11,7 +11,7 @@ import numpy as np
 from lensflow.arrays.healpix_fits import write_healpix
 from lensflow.errors import BadOption
 from lensflow.lensing.harmonics import gaussian_map
-from lensflow.lensing.ordering import ORDERINGS, Ordering, nested_index, stored_index
+from lensflow.lensing.patches.ordering import ORDERINGS, Ordering, nested_index, stored_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import numpy as np
 
 from lensflow.errors import BadInput, BadOption
 from lensflow.lensing.harmonics import Harmonics, orders, spectrum, to_ring
-from lensflow.lensing.ordering import stored_index
+from lensflow.lensing.patches.ordering import stored_index
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

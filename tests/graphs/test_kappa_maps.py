@@ -15,7 +15,7 @@ from lensflow.cli import main
 from lensflow.engine.tasks import lower
 from lensflow.engine.work import Work
 from lensflow.errors import BadOption
-from lensflow.lensing.simulate_usmesh import simulate_usmesh
+from lensflow.lensing.mesh.simulate_usmesh import simulate_usmesh
 
 GRAPH = lf.graph("kappa_maps")
 

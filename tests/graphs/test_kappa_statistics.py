@@ -21,15 +21,15 @@ from lensflow.arrays.healpix_fits import write_healpix
 from lensflow.engine.tasks import lower
 from lensflow.engine.work import Work
 from lensflow.errors import BadInput
-from lensflow.lensing.fourier import modes
-from lensflow.lensing.noise import NoiseName, add_noise
-from lensflow.lensing.patch_statistics import APPROXIMATE, FAILED, GOOD, NO_COUNT, TOO_FEW, Recipe, measure
-from lensflow.lensing.patches import Patch, centres
-from lensflow.lensing.pixel_statistics import pixel_statistics
-from lensflow.lensing.pixelisation import nearest
-from lensflow.lensing.readers import zarr_reader
-from lensflow.lensing.sampling import sample
-from lensflow.lensing.statistics_options import STATISTICS, Options
+from lensflow.lensing.patches.fourier import modes
+from lensflow.lensing.patches.noise import NoiseName, add_noise
+from lensflow.lensing.patches.patch_statistics import APPROXIMATE, FAILED, GOOD, NO_COUNT, TOO_FEW, Recipe, measure
+from lensflow.lensing.patches.patches import Patch, centres
+from lensflow.lensing.patches.pixel_statistics import pixel_statistics
+from lensflow.lensing.patches.pixelisation import nearest
+from lensflow.lensing.patches.readers import zarr_reader
+from lensflow.lensing.patches.sampling import sample
+from lensflow.lensing.patches.statistics_options import STATISTICS, Options
 
 GRAPH = lf.graph("kappa_statistics")
 NSIDE = 64

@@ -15,7 +15,7 @@ import lensflow as lf
 from lensflow.cli import main
 from lensflow.engine.tasks import lower
 from lensflow.engine.work import Work
-from lensflow.lensing.simulate_usmesh import simulate_usmesh
+from lensflow.lensing.mesh.simulate_usmesh import simulate_usmesh
 
 GRAPH = lf.graph("mass_sheets")
 SLICES = ["--nslices", "20", "--slices", "10,20", "--NC", "256", "--seed", "5"]

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from lensflow import events
 from lensflow.errors import BadInput, BadOption
-from lensflow.lensing.aggregate import aggregate
-from lensflow.lensing.covariance import hartlap
-from lensflow.lensing.jackknife import jackknife_errors
-from lensflow.lensing.stats_read import read_stats_hdf5
+from lensflow.lensing.skies.aggregate import aggregate
+from lensflow.lensing.skies.covariance import hartlap
+from lensflow.lensing.skies.jackknife import jackknife_errors
+from lensflow.lensing.skies.stats_read import read_stats_hdf5
 
 if TYPE_CHECKING:
     from pathlib import Path

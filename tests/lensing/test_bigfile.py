@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lensflow.errors import BadInput
-from lensflow.lensing.bigfile import folded, open_block, read_attrs
-from lensflow.lensing.bigfile_write import write_block
-from lensflow.lensing.row_sums import byte_sum
+from lensflow.lensing.mesh.bigfile import folded, open_block, read_attrs
+from lensflow.lensing.mesh.bigfile_write import write_block
+from lensflow.lensing.mesh.row_sums import byte_sum
 
 
 @settings(deadline=None)

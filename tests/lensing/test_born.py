@@ -9,13 +9,13 @@ import pytest
 import xarray as xr
 
 from lensflow.errors import BadInput, BadOption
-from lensflow.lensing.born import born_weights
 from lensflow.lensing.cosmology import Cosmology
-from lensflow.lensing.kappa_outputs import KappaOptions, add_sheets, kappa_maps
+from lensflow.lensing.kappa.born import born_weights
+from lensflow.lensing.kappa.kappa_outputs import KappaOptions, add_sheets, kappa_maps
+from lensflow.lensing.kappa.sheet_sources import Sheets
+from lensflow.lensing.kappa.theory_ratio import check_cl
+from lensflow.lensing.mesh.simulate_usmesh import Universe
 from lensflow.lensing.random_fields import draw_field, gaussian_spectrum
-from lensflow.lensing.sheet_sources import Sheets
-from lensflow.lensing.simulate_usmesh import Universe
-from lensflow.lensing.theory_ratio import check_cl
 
 COSMOLOGY = Cosmology(0.309, 0.691, 0.6774)
 ZS = (0.5, 1.0, 2.0)

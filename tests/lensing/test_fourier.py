@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensflow.lensing.bispectrum import CONFIGURATIONS, SHARE, Rounding, bispectrum, triangles
-from lensflow.lensing.fourier import fourier, modes, power_spectrum
-from lensflow.lensing.statistics_options import Options
+from lensflow.lensing.patches.bispectrum import CONFIGURATIONS, SHARE, Rounding, bispectrum, triangles
+from lensflow.lensing.patches.fourier import fourier, modes, power_spectrum
+from lensflow.lensing.patches.statistics_options import Options
 
 EDGES = Options().l_edges
 

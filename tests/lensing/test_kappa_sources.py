@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from lensflow import events
 from lensflow.arrays.healpix_fits import write_healpix
 from lensflow.errors import BadInput, BadOption
-from lensflow.lensing.flat_maps import flat_geometry, read_flat
-from lensflow.lensing.kappa_sources import digest, find_maps
-from lensflow.lensing.masks import UNSEEN
-from lensflow.lensing.readers import ChunkReader
-from lensflow.lensing.statistics_options import Options
-from lensflow.lensing.survey import input_files, plan_survey
+from lensflow.lensing.patches.flat_maps import flat_geometry, read_flat
+from lensflow.lensing.patches.kappa_sources import digest, find_maps
+from lensflow.lensing.patches.masks import UNSEEN
+from lensflow.lensing.patches.readers import ChunkReader
+from lensflow.lensing.patches.statistics_options import Options
+from lensflow.lensing.patches.survey import input_files, plan_survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensflow.lensing.masks import STENCIL, UNSEEN, Edge, blank_unseen, eroded, valid_pixels
-from lensflow.lensing.noise import NoiseName
-from lensflow.lensing.patch_statistics import ALWAYS_MADE, APPROXIMATE, GOOD, NO_COUNT, TOO_FEW, Recipe, measure
-from lensflow.lensing.statistics_options import STATISTICS
+from lensflow.lensing.patches.masks import STENCIL, UNSEEN, Edge, blank_unseen, eroded, valid_pixels
+from lensflow.lensing.patches.noise import NoiseName
+from lensflow.lensing.patches.patch_statistics import ALWAYS_MADE, APPROXIMATE, GOOD, NO_COUNT, TOO_FEW, Recipe, measure
+from lensflow.lensing.patches.statistics_options import STATISTICS
 
 RECIPE = Recipe(
     size_deg=5.0,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensflow.lensing.noise import NoiseName, add_noise, noise_sigma
+from lensflow.lensing.patches.noise import NoiseName, add_noise, noise_sigma
 
 EXAMPLE = NoiseName(seed=100, zs=1.0, patch=132, ngal=30)
 names = st.builds(

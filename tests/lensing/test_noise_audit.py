@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 from lensflow.errors import BadInput
-from lensflow.lensing.noise_audit import noise_audit
-from lensflow.lensing.stats_read import read_stats_hdf5
+from lensflow.lensing.skies.noise_audit import noise_audit
+from lensflow.lensing.skies.stats_read import read_stats_hdf5
 
 if TYPE_CHECKING:
     from pathlib import Path

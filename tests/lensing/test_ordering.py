@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lensflow.errors import BadInput
-from lensflow.lensing.ordering import ORDERINGS, Ordering, check_ordering, likeness, nested_index, stored_index
+from lensflow.lensing.patches.ordering import ORDERINGS, Ordering, check_ordering, likeness, nested_index, stored_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,9 @@ import pytest
 from scipy.ndimage import rotate
 
 from lensflow.errors import BadOption
-from lensflow.lensing.patches import POINTS, Patch, centres, replicated
-from lensflow.lensing.pixelisation import nearest
-from lensflow.lensing.sampling import sample
+from lensflow.lensing.patches.patches import POINTS, Patch, centres, replicated
+from lensflow.lensing.patches.pixelisation import nearest
+from lensflow.lensing.patches.sampling import sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,7 +109,7 @@ def test_c5_turned_and_bilinear_is_a_turned_gnomview(smooth_sky: NDArray[np.floa
 def test_rows_may_be_taken_apart(smooth_sky: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch) -> None:
     patch = all_patches(45.0, 100)[50]
     whole = sample(MapInMemory(smooth_sky), patch)
-    monkeypatch.setattr("lensflow.lensing.sampling.BAND", 1)
+    monkeypatch.setattr("lensflow.lensing.patches.sampling.BAND", 1)
     np.testing.assert_array_equal(whole, sample(MapInMemory(smooth_sky), patch))
 
 

@@ -13,14 +13,14 @@ import xarray as xr
 from healpy.projector import MollweideProj
 
 from lensflow.errors import BadOption
-from lensflow.lensing import picture_sky
-from lensflow.lensing.aggregate import aggregate
-from lensflow.lensing.patches import centres, replicated
-from lensflow.lensing.picture_covariance import correlation_figure, ratio_figure
-from lensflow.lensing.picture_maps import picture_kappa, picture_sheets, sheet_quality
-from lensflow.lensing.picture_patches import patch_map, patch_pair
-from lensflow.lensing.picture_sky import mollweide, mollweide_image, thin_map
-from lensflow.lensing.picture_statistics import picture_statistics, statistics_figure
+from lensflow.lensing.patches.patches import centres, replicated
+from lensflow.lensing.pictures import picture_sky
+from lensflow.lensing.pictures.picture_covariance import correlation_figure, ratio_figure
+from lensflow.lensing.pictures.picture_maps import picture_kappa, picture_sheets, sheet_quality
+from lensflow.lensing.pictures.picture_patches import patch_map, patch_pair
+from lensflow.lensing.pictures.picture_sky import mollweide, mollweide_image, thin_map
+from lensflow.lensing.pictures.picture_statistics import picture_statistics, statistics_figure
+from lensflow.lensing.skies.aggregate import aggregate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensflow.lensing.pixelisation import bilinear, nearest, ring_pixel, rings
+from lensflow.lensing.patches.pixelisation import bilinear, nearest, ring_pixel, rings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

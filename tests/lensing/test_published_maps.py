@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 import lensflow as lf
-from lensflow.lensing.stats_read import read_stats_hdf5
-from lensflow.lensing.stats_write import export_hdf5
+from lensflow.lensing.skies.stats_read import read_stats_hdf5
+from lensflow.lensing.skies.stats_write import export_hdf5
 
 if TYPE_CHECKING:
     from pathlib import Path

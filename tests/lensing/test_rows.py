@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensflow.lensing.bigfile import open_block
-from lensflow.lensing.bigfile_write import write_block
-from lensflow.lensing.probes import Unsorted
-from lensflow.lensing.rows import plan_rows
+from lensflow.lensing.mesh.bigfile import open_block
+from lensflow.lensing.mesh.bigfile_write import write_block
+from lensflow.lensing.mesh.probes import Unsorted
+from lensflow.lensing.mesh.rows import plan_rows
 
 NSIDE, NSLICES, CHUNK = 2, 6, 16
 NPIX = 12 * NSIDE**2
@@ -92,7 +92,7 @@ def test_rows_in_any_order_are_found(tmp_path_factory: pytest.TempPathFactory, o
 
 
 def test_an_order_that_is_not_one_is_noticed(tmp_path: Path) -> None:
-    from lensflow.lensing.part_rows import probe_part  # noqa: PLC0415 - only here
+    from lensflow.lensing.mesh.part_rows import probe_part  # noqa: PLC0415 - only here
 
     ids = np.arange(NSLICES * NPIX)[::-1]
     made = mesh(tmp_path, [(ids, np.ones(len(ids), np.float32))])

@@ -13,9 +13,9 @@ from astropy.io import fits
 
 import lensflow as lf
 from lensflow.errors import BadInput, BadOption
-from lensflow.lensing.sheet_export import export, export_kappa
-from lensflow.lensing.sheet_sources import open_sheets
-from lensflow.lensing.simulate_usmesh import simulate_usmesh
+from lensflow.lensing.kappa.sheet_sources import open_sheets
+from lensflow.lensing.mesh.simulate_usmesh import simulate_usmesh
+from lensflow.lensing.sheets.sheet_export import export, export_kappa
 
 RANGE = (50, 53)
 

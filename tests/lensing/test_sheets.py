@@ -14,12 +14,12 @@ import xarray as xr
 
 import lensflow as lf
 from lensflow.errors import BadInput, BadOption
-from lensflow.lensing import bin_rows as binning
-from lensflow.lensing.bigfile import Block, open_block, read_attrs
-from lensflow.lensing.bigfile_write import write_block
-from lensflow.lensing.pieces import Rows
-from lensflow.lensing.simulate_usmesh import simulate_usmesh
-from lensflow.lensing.usmesh import open_usmesh
+from lensflow.lensing.mesh import bin_rows as binning
+from lensflow.lensing.mesh.bigfile import Block, open_block, read_attrs
+from lensflow.lensing.mesh.bigfile_write import write_block
+from lensflow.lensing.mesh.pieces import Rows
+from lensflow.lensing.mesh.simulate_usmesh import simulate_usmesh
+from lensflow.lensing.mesh.usmesh import open_usmesh
 
 GRAPH = lf.graph("mass_sheets")
 RANGE = (50, 58)
@@ -411,7 +411,7 @@ def test_bytes_are_not_summed_unless_asked(
 
 def test_rows_are_read_in_pieces(meshes: dict[str, tuple[Path, xr.Dataset]]) -> None:
     mesh = open_usmesh(meshes["sorted"][0])
-    from lensflow.lensing.part_rows import Span  # noqa: PLC0415
+    from lensflow.lensing.mesh.part_rows import Span  # noqa: PLC0415
 
     rows = Rows(mesh.ids.only(0), mesh.mass.only(0), Span(0, 10, 35))
     assert [len(ids) for ids, _ in rows.read(10)] == [10, 10, 5]

@@ -14,7 +14,7 @@ import lensflow as lf
 from lensflow.arrays.healpix_fits import open_healpix
 from lensflow.errors import BadInput, BadOption
 from lensflow.lensing.harmonics import gaussian_map
-from lensflow.lensing.ordering import ORDERINGS
+from lensflow.lensing.patches.ordering import ORDERINGS
 from lensflow.lensing.simulate_kappa import kappa_spectrum, simulate_kappa
 from lensflow.lensing.spherical import full_sky_cl
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lensflow.errors import BadOption
-from lensflow.lensing.bigfile import open_block
-from lensflow.lensing.simulate_usmesh import simulate_usmesh
+from lensflow.lensing.mesh.bigfile import open_block
+from lensflow.lensing.mesh.simulate_usmesh import simulate_usmesh
 
 WORDS: dict[str, object] = {"nside": 16, "slices": (50, 58), "batches": 4, "NC": 256, "seed": 2}
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from lensflow.lensing.smoothing import Smoother, smooth
-from lensflow.lensing.starlet import SCALES, local_maxima, starlet, starlet_statistics
+from lensflow.lensing.patches.smoothing import Smoother, smooth
+from lensflow.lensing.patches.starlet import SCALES, local_maxima, starlet, starlet_statistics
 
 PIXEL = 60 * 10 / 2048  # arcmin
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from scipy.ndimage import correlate, maximum_filter, minimum_filter
 from scipy.special import erfc
 
-from lensflow.lensing.bispectrum import CONFIGURATIONS, bispectrum
-from lensflow.lensing.flat_maps import read_flat
-from lensflow.lensing.fourier import fourier, power_spectrum
-from lensflow.lensing.masks import Edge, eroded
-from lensflow.lensing.pixel_statistics import MARGINS, PixelStatistics, density, pixel_statistics
-from lensflow.lensing.smoothing import smooth
-from lensflow.lensing.statistics_options import Options
+from lensflow.lensing.patches.bispectrum import CONFIGURATIONS, bispectrum
+from lensflow.lensing.patches.flat_maps import read_flat
+from lensflow.lensing.patches.fourier import fourier, power_spectrum
+from lensflow.lensing.patches.masks import Edge, eroded
+from lensflow.lensing.patches.pixel_statistics import MARGINS, PixelStatistics, density, pixel_statistics
+from lensflow.lensing.patches.smoothing import smooth
+from lensflow.lensing.patches.statistics_options import Options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ import pytest
 
 import lensflow as lf
 from lensflow.errors import BadOption
-from lensflow.lensing.statistics_options import DEFAULT_STATISTICS, STATISTICS, Options
+from lensflow.lensing.patches.statistics_options import DEFAULT_STATISTICS, STATISTICS, Options
 
 
 def test_defaults_are_those_of_the_graph() -> None:

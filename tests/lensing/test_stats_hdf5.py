@@ -12,9 +12,9 @@ import xarray as xr
 
 from lensflow import events
 from lensflow.errors import BadInput, BadOption
-from lensflow.lensing.patches import centres, replicated
-from lensflow.lensing.stats_read import read_stats_hdf5
-from lensflow.lensing.stats_write import export, export_hdf5
+from lensflow.lensing.patches.patches import centres, replicated
+from lensflow.lensing.skies.stats_read import read_stats_hdf5
+from lensflow.lensing.skies.stats_write import export, export_hdf5
 
 if TYPE_CHECKING:
     from pathlib import Path

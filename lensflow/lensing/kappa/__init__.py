@@ -1,0 +1,1 @@
+"""Convergence maps: mass sheets summed along the line of sight."""

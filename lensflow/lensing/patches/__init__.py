@@ -1,0 +1,1 @@
+"""Patches of convergence maps, and what is measured on each."""

@@ -1,0 +1,1 @@
+"""What is drawn of sheets, maps, patches and statistics."""

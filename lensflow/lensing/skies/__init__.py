@@ -1,0 +1,1 @@
+"""Statistics of many skies brought together, and their files."""
