@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "lensflow"
-GROUND = {"errors", "events", "share"}
+GROUND = {"errors", "events", "share", "signature"}
 SCIENCE = {"ps1", "lensing", "radio", "photo"}
 # layer -> the layers it may import besides its own; `lensflow` itself (its __init__) is the front door
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "events": GROUND,
     "share": GROUND,
+    "signature": set(),
     "arrays": GROUND,
     **{field: GROUND | {"arrays"} for field in SCIENCE},
     "engine": GROUND,
