@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lensflow.lensing.patches.masks import Edge, eroded
 from lensflow.lensing.patches import pixel_pass as at
+from lensflow.lensing.patches.masks import Edge, eroded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lensflow.lensing.patches.ordering import stored_index
 from lensflow.lensing.patches import pixelisation
+from lensflow.lensing.patches.ordering import stored_index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
