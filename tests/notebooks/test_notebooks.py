@@ -40,7 +40,6 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
         assert "image/png" in str(cell.outputs), cell.source
     assert "lensflow run" in shown
     assert "Warning" not in shown
-    assert "stderr" not in shown
 
 
 def part(cells: list[Any], holds: Callable[[str], bool]) -> int:
