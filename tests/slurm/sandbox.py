@@ -6,6 +6,7 @@ root. Nodes may pretend to have more processors and memory than the machine.
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import shutil
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -121,13 +123,8 @@ class Sandbox:
         self.folder.chmod(0o755)
         self._before = os.environ.get("SLURM_CONF")
         try:
-            self._configure()
-            self._start_munge()
-            self.start_controller()
-            for name in self._names():
-                (self.folder / "spool" / name).mkdir(parents=True)
-                self._start(name, "slurmd", "-D", "-f", str(self.configuration), "-N", name)
-            self._await_nodes()
+            with _one_at_a_time():
+                self._start_daemons()
         except BaseException:
             self.__exit__()
             raise
@@ -167,6 +164,15 @@ class Sandbox:
         controller = self._running.pop("slurmctld")
         controller.kill()
         controller.wait()
+
+    def _start_daemons(self) -> None:
+        self._configure()
+        self._start_munge()
+        self.start_controller()
+        for name in self._names():
+            (self.folder / "spool" / name).mkdir(parents=True)
+            self._start(name, "slurmd", "-D", "-f", str(self.configuration), "-N", name)
+        self._await_nodes()
 
     def _names(self) -> list[str]:
         return [f"n{number + 1}" for number in range(self.nodes)]
@@ -252,6 +258,14 @@ def _until(seconds: float, pause: float = 0.1) -> Iterator[None]:
     while time.monotonic() < end:
         yield
         time.sleep(pause)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Let no other sandbox of this user look for free ports before the daemons of this one have taken theirs."""
+    with Path(tempfile.gettempdir(), f"lensflow-slurm-{os.geteuid()}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _free_ports(count: int) -> int:

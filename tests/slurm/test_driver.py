@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import xarray as xr
 import yaml
 
 import lensflow as lf
+from lensflow.cli import main
 from lensflow.engine import journal, workjobs
 from lensflow.engine.cluster import profile
 from lensflow.engine.submission import Submission, starting
@@ -43,7 +45,7 @@ def where(site: Any, tmp_path: Path) -> Callable[..., str]:
 
 
 def lazy(log: Path, *, bands: int = 40, seconds: float = 0.1) -> xr.Dataset:
-    log.mkdir(exist_ok=True)
+    (log / "blocks").mkdir(parents=True, exist_ok=True)
     made = lf.graph(GRAPH)(bands=bands, log=str(log), seconds=seconds)
     assert isinstance(made, xr.Dataset)
     return made
@@ -54,6 +56,21 @@ def until(true: Callable[[], object], what: str, seconds: float = 150.0) -> None
     while not true():
         assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
         time.sleep(0.2)
+
+
+def begun(log: Path) -> Counter[int]:
+    """Count how often each block was begun."""
+    return Counter(int(one.name.split(".")[0]) for one in (log / "blocks").iterdir())
+
+
+def written(store: Path) -> dict[str, bytes]:
+    return {str(one.relative_to(store)): one.read_bytes() for one in store.rglob("*") if one.is_file()}
+
+
+def at_home(made: xr.Dataset, out: Path) -> dict[str, bytes]:
+    """Return the files of an undisturbed run on this machine."""
+    lf.run(made, out, progress=False)
+    return written(out)
 
 
 def standing(run: lf.Run) -> str:
@@ -94,6 +111,39 @@ def test_what_a_killed_driver_leaves_is_told_and_cancelled(where: Callable[..., 
     said = run.cancel()
     assert "what it had left in SLURM is cancelled" in said
     assert workjobs.cancel_left(run.directory) == []
+
+
+@pytest.mark.parametrize(
+    ("held", "end"), [(None, "interrupted"), (10, "died")], ids=["blocks that end in time", "blocks that do not"]
+)
+def test_a_run_whose_drivers_job_was_cancelled_is_resumed(
+    where: Callable[..., str], tmp_path: Path, held: int | None, end: str
+) -> None:
+    log, out = tmp_path / "log", tmp_path / "a.zarr"
+    made, words = lazy(log), {"cluster": where(jobs=2), "window": 4}
+    if held is not None:
+        (log / "hold").write_text(str(held))
+    run = lf.submit(made, out, **words)
+    sent = Submission.read(run.directory)
+    assert sent is not None
+    until(lambda: len(begun(log)) >= 12, "twelve blocks begun")
+    sandbox.ask("scancel", str(sent.job))  # SIGTERM to all its processes, and SIGKILL to those that are left after 5 s
+    until(lambda: over(run), "its end")
+    assert standing(run) == end
+    before, done = begun(log), set(run.directory.state().done)
+    (log / "hold").unlink(missing_ok=True)
+    if held is None:
+        lf.submit(made, out, **words)
+        until(lambda: over(run), "the rest")
+    else:
+        assert main(["resume", str(out), "--json"]) == 0
+    assert standing(run) == "done"
+    assert len(run.directory.state().sessions) == 2
+    again = {block for block, count in begun(log).items() if count > 1}
+    assert again <= set(before)
+    assert len(again) <= (0 if held is None else 4)  # of those in flight, and nothing else
+    assert not {f"smooth[{block},0]" for block in again} & done
+    assert written(out) == at_home(made, tmp_path / "b.zarr")
 
 
 def test_a_run_longer_than_its_drivers_job_goes_on_in_the_next(where: Callable[..., str], tmp_path: Path) -> None:
