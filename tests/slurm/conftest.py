@@ -34,6 +34,7 @@ def load(name: str) -> Any:
 
 
 sandbox, blocks = load("sandbox"), load("blocks")
+bookkeeping = load("bookkeeping")
 
 
 @pytest.fixture(scope="session")
