@@ -63,7 +63,8 @@ class BookkeepingSandbox(Sandbox):
         subprocess.run(install, check=True, capture_output=True)
         self._start("mariadbd", "mariadbd", "--no-defaults", data, door, me, *LEAN)
         client = [str(sandbox.where("mariadb")), "--no-defaults", door]
-        self._await("MariaDB", lambda: not subprocess.run([*client, "-e", "select 1"], capture_output=True).returncode)
+        ask = [*client, "-e", "select 1"]
+        self._await("MariaDB", lambda: not subprocess.run(ask, check=False, capture_output=True).returncode)
         subprocess.run([*client, "-e", SETUP], check=True, capture_output=True)
         path = self.folder / "slurmdbd.conf"  # it looks beside SLURM_CONF
         path.touch(0o600)

@@ -91,7 +91,7 @@ def test_a_worker_that_does_not_come(
 
 
 @pytest.fixture
-def firewall(tmp_path: Path) -> Iterator[str]:
+def firewall() -> Iterator[str]:
     """Drop what processes of a group send to this machine's own ports; give the line that makes a job one of it."""
     table, group = f"lensflow_{os.getpid()}", 60_000 + os.getpid() % 5_000
     drop = f"meta skgid {group} meta l4proto tcp drop"
