@@ -80,4 +80,4 @@ def test_a_block_whose_workers_job_was_killed_for_its_memory(bookkeeper: Any, tm
     said = explain(run.directory, "a[1,0]")[0].paragraph
     found = re.search(r"SLURM says of job \d+_0 on n1: (FAILED|OUT_OF_MEMORY), signal 9, peak memory (\S+) GiB\.", said)
     assert found is not None, said
-    assert 1.5 <= float(found[2]) < 2.5
+    assert 1 <= float(found[2]) < 2.5  # more than it may have; when it was looked at last

@@ -151,7 +151,8 @@ def test_a_run_whose_drivers_job_was_cancelled_is_resumed(
 
 
 def test_a_run_longer_than_its_drivers_job_goes_on_in_the_next(where: Callable[..., str], tmp_path: Path) -> None:
-    made, count = lazy(tmp_path / "log", bands=72, seconds=0.4), 72  # half a minute of each job is for its blocks
+    # at most half a minute of a job is for its blocks of a second, and then for the four in flight: 34 of them
+    made, count = lazy(tmp_path / "log", bands=70, seconds=0.5), 70
     run = lf.submit(made, tmp_path / "a.zarr", cluster=where("00:01:00"), chain=9, window=4)
     until(lambda: over(run), "the end", 400.0)
     assert standing(run) == "done"
