@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lensflow.engine.progress import size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 LIMIT = 15.0  # s for sacct
 FIELDS = ("JobID", "State", "ExitCode", "MaxRSS", "NodeList")
@@ -55,20 +55,31 @@ class Ended:
 
 
 def ended(jobs: Iterable[str]) -> dict[str, Ended]:
-    """Return how jobs ended, by number: those that SLURM's accounting knows; none where it does not answer."""
+    """Return how jobs ended, by number: those that SLURM's accounting knows; none where it does not answer.
+
+    Where no accounts are kept there may be a line a job of those that are complete, without its memory and without
+    the numbers of an array's jobs.
+    """
     wanted = sorted(set(jobs))[:MANY]
+    found = _asked(wanted)
+    if found is None:
+        found = _asked([job for job in wanted if "_" not in job], "--completion")
+    return {job: one for job, one in (found or {}).items() if job in wanted}
+
+
+def _asked(jobs: Sequence[str], *words: str) -> dict[str, Ended] | None:
+    """Return what sacct says of jobs, None where it refuses to."""
     program = shutil.which("sacct")
-    if not wanted or program is None:
+    if not jobs or program is None:
         return {}
-    command = [program, "--noheader", "--parsable2", f"--format={','.join(FIELDS)}", f"--jobs={','.join(wanted)}"]
+    command = [program, *words, "--noheader", "--parsable2", f"--format={','.join(FIELDS)}", f"--jobs={','.join(jobs)}"]
     try:
         done = subprocess.run(  # noqa: S603 - SLURM's own command
             command, capture_output=True, text=True, check=False, timeout=LIMIT, env=_plain(os.environ)
         )
     except (OSError, subprocess.TimeoutExpired):
         return {}
-    found = {} if done.returncode else parsed(done.stdout)
-    return {job: one for job, one in found.items() if job in wanted}
+    return None if done.returncode else parsed(done.stdout)
 
 
 def _plain(environment: Mapping[str, str]) -> dict[str, str]:

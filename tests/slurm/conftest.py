@@ -34,6 +34,7 @@ def load(name: str) -> Any:
 
 
 sandbox, blocks = load("sandbox"), load("blocks")
+bookkeeping = load("bookkeeping")
 
 
 @pytest.fixture(scope="session")
@@ -46,12 +47,34 @@ def slurm_session() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def slurm(slurm_session: Sandbox) -> Iterator[Sandbox]:
+def slurm(slurm_session: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """Give the SLURM with an empty queue, and see to it that the test has left it so."""
-    yield slurm_session
-    left = [] if slurm_session.drained(20) else sandbox.queued()
-    slurm_session.cancel_all()
+    yield from left_empty(slurm_session, monkeypatch)
+
+
+def left_empty(running: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    monkeypatch.setenv("SLURM_CONF", str(running.configuration))  # there may be others beside it
+    yield running
+    left = [] if running.drained(20) else sandbox.queued()
+    running.cancel_all()
     assert left == []  # nothing stays behind in the queue
+
+
+@pytest.fixture(scope="module")
+def bookkeeper_session(slurm_session: Sandbox) -> Iterator[Sandbox]:
+    """Start a SLURM that keeps accounts, beside the one of the other tests."""
+    assert slurm_session.folder.is_dir()
+    if lacking := bookkeeping.missing():
+        more = "slurmdbd slurm-wlm-mysql-plugin mariadb-server"
+        pytest.skip(f"no accounts are kept here (no {', '.join(lacking)}): apt-get install {more}")
+    with bookkeeping.BookkeepingSandbox(nodes=1) as running:
+        yield running
+
+
+@pytest.fixture
+def bookkeeper(bookkeeper_session: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """Give the SLURM that keeps accounts, as ``slurm`` gives the other."""
+    yield from left_empty(bookkeeper_session, monkeypatch)
 
 
 @dataclass(frozen=True)

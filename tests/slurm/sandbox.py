@@ -6,6 +6,7 @@ root. Nodes may pretend to have more processors and memory than the machine.
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import shutil
@@ -13,12 +14,13 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PROGRAMS = (
     "setpriv",
@@ -72,7 +74,7 @@ JobRequeue=0
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 {memory_rule}
-AccountingStorageType=accounting_storage/none
+{accounting}
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/log/finished
 {nodes}
@@ -83,10 +85,16 @@ PartitionName=debug Nodes=ALL Default=YES MaxTime=24:00:00 DefaultTime=00:30:00 
 
 def missing() -> list[str]:
     """Return the programs of SLURM that are not installed."""
-    return [one for one in PROGRAMS if not _where(one)]
+    return [one for one in PROGRAMS if not where(one)]
 
 
-def _where(program: str) -> str | None:
+def user() -> str:
+    """Return who runs the daemons."""
+    return getpass.getuser()
+
+
+def where(program: str) -> str | None:
+    """Return the path of a program, None if it is not installed."""
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{SYSTEM}")
 
 
@@ -113,6 +121,7 @@ class Sandbox:
     kill_over_memory: bool = True
     extra: str = ""
     folder: Path = field(init=False)
+    port: int = field(init=False)
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _before: str | None = None
 
@@ -121,13 +130,8 @@ class Sandbox:
         self.folder.chmod(0o755)
         self._before = os.environ.get("SLURM_CONF")
         try:
-            self._configure()
-            self._start_munge()
-            self.start_controller()
-            for name in self._names():
-                (self.folder / "spool" / name).mkdir(parents=True)
-                self._start(name, "slurmd", "-D", "-f", str(self.configuration), "-N", name)
-            self._await_nodes()
+            with _one_at_a_time():
+                self._start_daemons()
         except BaseException:
             self.__exit__()
             raise
@@ -136,7 +140,7 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         if self.configuration.exists() and "slurmctld" in self._running:
             self.cancel_all()
-        for name in [*self._names(), "slurmctld", "munged"]:
+        for name in reversed(list(self._running)):
             self._end(name)
         if self._before is None:
             os.environ.pop("SLURM_CONF", None)
@@ -151,7 +155,7 @@ class Sandbox:
 
     def cancel_all(self) -> None:
         """End every job, else its processes would outlive the nodes."""
-        ask("scancel", f"--user={getpass.getuser()}")
+        ask("scancel", f"--user={user()}")
         self.drained()
 
     def drained(self, seconds: float = 30.0) -> bool:
@@ -168,11 +172,24 @@ class Sandbox:
         controller.kill()
         controller.wait()
 
+    def _start_daemons(self) -> None:
+        self._configure()
+        self._start_munge()
+        self._start_bookkeeper()
+        self.start_controller()
+        for name in self._names():
+            (self.folder / "spool" / name).mkdir(parents=True)
+            self._start(name, "slurmd", "-D", "-f", str(self.configuration), "-N", name)
+        self._await_nodes()
+
+    def _start_bookkeeper(self) -> None:
+        """Start what keeps the accounts, if anything does."""
+
     def _names(self) -> list[str]:
         return [f"n{number + 1}" for number in range(self.nodes)]
 
     def _configure(self) -> None:
-        port = _free_ports(self.nodes + 1)
+        self.port = port = _free_ports(self.nodes + 2)  # of the controller, the nodes, and a bookkeeper if there is one
         line = "NodeName={} NodeHostname=localhost NodeAddr=127.0.0.1 Port={} CPUs={} RealMemory={} State=UNKNOWN"
         nodes = [line.format(one, port + 1 + at, self.cpus, self.memory) for at, one in enumerate(self._names())]
         for one in ("state", "spool", "log"):
@@ -184,31 +201,38 @@ class Sandbox:
         key.chmod(0o400)
         filled = CONFIGURATION.format(
             port=port,
-            user=getpass.getuser(),
+            user=user(),
             folder=self.folder,
             nodes="\n".join(nodes),
             kill_wait=self.kill_wait,
             memory_rule="JobAcctGatherParams=OverMemoryKill" if self.kill_over_memory else "",
+            accounting=self._accounting(),
             extra=self.extra,
         )
         self.configuration.write_text(filled)
         os.environ["SLURM_CONF"] = str(self.configuration)
 
+    def _accounting(self) -> str:
+        """Return the lines of slurm.conf on accounting; there is none, but for a line a job in a file."""
+        return "AccountingStorageType=accounting_storage/none"
+
     def _start_munge(self) -> None:
         words = [f"--{one}={self.folder}/munge.{two}" for one, two in (("socket", "sock"), ("key-file", "key"))]
         more = [f"--{one}-file={self.folder}/munge.{one}" for one in ("pid", "seed", "log")]
         self._start("munged", "munged", "--foreground", *words, *more)
-        for _ in _until(PATIENCE):
-            if (self.folder / "munge.sock").exists():
-                return
-        raise TimeoutError(f"munged did not start:\n{self.said()}")
+        self._await("munged", (self.folder / "munge.sock").exists)
 
     def _await_nodes(self) -> None:
+        def idle() -> bool:
+            return ask("sinfo", "-h", "-N", "-o", "%N %t").stdout.split()[1::2] == ["idle"] * self.nodes
+
+        self._await("nodes that are idle", idle)
+
+    def _await(self, what: str, there: Callable[[], bool]) -> None:
         for _ in _until(PATIENCE):
-            found = ask("sinfo", "-h", "-N", "-o", "%N %t").stdout.split()
-            if found[1::2] == ["idle"] * self.nodes:
+            if there():
                 return
-        raise TimeoutError(f"the nodes are not idle:\n{self.said()}")
+        raise TimeoutError(f"no {what} within {PATIENCE:g} s:\n{self.said()}")
 
     def said(self) -> str:
         """Return the last lines of the daemons' logs."""
@@ -217,7 +241,7 @@ class Sandbox:
 
     def _start(self, name: str, program: str, *words: str) -> None:
         leash = ["setpriv", "--pdeathsig", "TERM"]  # a killed test session leaves no daemons behind
-        command = [*leash, _where(program) or program, *words]
+        command = [*leash, where(program) or program, *words]
         with (self.folder / f"{name}.out").open("ab") as out:
             # a session of its own: Ctrl-C in the terminal is for the tests, which end it in their turn
             self._running[name] = subprocess.Popen(
@@ -252,6 +276,14 @@ def _until(seconds: float, pause: float = 0.1) -> Iterator[None]:
     while time.monotonic() < end:
         yield
         time.sleep(pause)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Let no other sandbox of this user look for free ports before the daemons of this one have taken theirs."""
+    with Path(tempfile.gettempdir(), f"lensflow-slurm-{os.geteuid()}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _free_ports(count: int) -> int:

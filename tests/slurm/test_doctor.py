@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,6 +87,55 @@ def test_a_worker_that_does_not_come(
     assert code == 1
     assert found["canary"]["level"] == "FIX"
     assert words in found["canary"]["found"]
+    assert left() == []
+
+
+@pytest.fixture
+def firewall() -> Iterator[str]:
+    """Drop what processes of a group send to this machine's own ports; give the line that makes a job one of it."""
+    table, group = f"lensflow_{os.getpid()}", 60_000 + os.getpid() % 5_000
+    drop = f"meta skgid {group} meta l4proto tcp drop"
+    rules = f"table inet {table} {{ chain out {{ type filter hook output priority 0; {drop}; }}; }}"
+    nft = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if os.geteuid() != 0 or nft is None or subprocess.run([nft, rules], check=False, capture_output=True).returncode:
+        pytest.skip("only root can block ports, and with nftables: apt-get install nftables")
+    try:
+        yield f'[ "$(id -g)" = {group} ] || exec setpriv --regid {group} --clear-groups bash "$0"'
+    finally:
+        subprocess.run([nft, "delete", "table", "inet", table], check=True)
+
+
+def test_a_firewall_between_node_and_scheduler(
+    site: Callable[..., str], doctor: Callable[..., Any], firewall: str
+) -> None:
+    code, found = doctor("--cluster", site(job_script_prologue=[firewall]), "--wait", "120")
+    assert code == 1
+    assert found["canary"]["level"] == "FIX"
+    assert not found["canary"]["found"].startswith("no worker came up within 2 min")  # its job had ended long before
+    assert re.search(r"nobody answers at [\d.]+:\d+ from \S+ \(timed out\)", found["canary"]["found"])
+    assert "likely cause: a firewall" in found["canary"]["found"]
+    assert left() == []
+
+
+NODE = """\
+import time
+time.time = lambda now=time.time: now() + 90  # what else is to be done to the clock of a node that is this machine
+"""
+
+
+def test_a_node_with_another_clock_and_an_old_dask(
+    site: Callable[..., str], doctor: Callable[..., Any], tmp_path: Path
+) -> None:
+    (node := tmp_path / "node").mkdir()
+    (node / "sitecustomize.py").write_text(NODE)
+    for name in ("dask", "distributed"):
+        (old := node / f"{name}-2025.1.0.dist-info").mkdir()
+        (old / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2025.1.0\n")
+    code, found = doctor("--cluster", site(job_script_prologue=[f"export PYTHONPATH={node}:$PYTHONPATH"]))
+    assert code == 1
+    assert {one["subject"] for one in found.values() if one["level"] == "FIX"} == {"clock", "workers"}
+    assert re.match(r"this host is (89|9\d) s behind the worker's", found["clock"]["found"])
+    assert f"distributed 2025.1.0 on the workers, {version('distributed')} here" in found["workers"]["found"]
     assert left() == []
 
 

@@ -22,7 +22,7 @@ from lensflow.engine.doctor.environment import THREADS
 from lensflow.engine.doctor.finding import Finding, fix, ok, warn
 from lensflow.engine.doctor.output import trial
 from lensflow.engine.doctor.spill import judge, spills
-from lensflow.engine.doctor.waiting import late
+from lensflow.engine.doctor.waiting import late, over
 from lensflow.engine.doctor.wanted import Wanted
 from lensflow.engine.progress import duration
 from lensflow.engine.slurm.record import METADATA
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 SUBJECT = "canary"
+LOOK = 1.0  # s between two looks at the job of a worker that has yet to come
 ANSWER = 30  # s for a worker that is up to compute and to write
 SEEN = 10.0  # s for what a worker wrote to be seen here: NFS remembers for a while what was not there
 PACKAGES = ("lensflow", "xarray", "zarr")  # besides those that Dask compares itself
@@ -60,24 +61,43 @@ def canary(wanted: Wanted, folder: Path, *, wait: float) -> Iterator[Finding]:
     with cluster(wanted.name, **SMALL.get(wanted.kind, {})) as client:
         if wanted.kind == "other":
             client.cluster.scale(1)
-        try:
-            client.wait_for_workers(1, timeout=wait)
-        except TimeoutError:
-            yield no_worker(wanted, wait, client)
+        if not _comes(client, wait):
+            yield no_worker(wanted, time.monotonic() - begun, client)
             return
         up = duration(time.monotonic() - begun)
         yield from alike(client.get_versions(packages=list(PACKAGES)))
         yield from _try(client, wanted, folder, up)
 
 
+def _comes(client: Client, wait: float) -> bool:
+    """Wait for a worker, but not for one whose job has ended; return whether it has come."""
+    folder = _folder(client)
+    end = time.monotonic() + wait
+    while (left := end - time.monotonic()) > 0:
+        try:
+            client.wait_for_workers(1, timeout=min(left, LOOK))
+        except TimeoutError:
+            if folder is not None and over(folder):
+                return False
+        else:
+            return True
+    return False
+
+
+def _folder(client: Client) -> Path | None:
+    """Return where a SLURM cluster keeps what became of its jobs, None for any other."""
+    described = client.get_metadata([METADATA], default=None)
+    return Path(described["folder"]) if isinstance(described, dict) and described.get("kind") == "slurm" else None
+
+
 def no_worker(wanted: Wanted, wait: float, client: Client | None = None) -> Finding:
     """Say why no worker may have come."""
-    described = client.get_metadata([METADATA], default=None) if client is not None else None
+    folder = _folder(client) if client is not None else None
     told = f"no worker came up within {duration(wait)}"
     if wanted.kind == "address":
         return fix(SUBJECT, told, f"dask worker {wanted.name}, on the hosts that are to work")
-    if client is not None and isinstance(described, dict) and described.get("kind") == "slurm":
-        return late(Path(described["folder"]), client.scheduler.address, told)
+    if client is not None and folder is not None:
+        return late(folder, client.scheduler.address, told)
     if wanted.kind == "slurm":
         causes = "squeue --me says whether its job waits (give --wait more) or runs (interface, firewall or TLS)"
         return fix(SUBJECT, told, causes)

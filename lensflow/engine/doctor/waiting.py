@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from lensflow.engine.doctor.finding import Finding, fix, warn
 from lensflow.engine.site.ask import Answer, ask
-from lensflow.engine.slurm.record import PREFIX
+from lensflow.engine.slurm.causes import CAUSES
+from lensflow.engine.slurm.record import OVER, PREFIX, jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +17,11 @@ SUBJECT = "canary"
 TAIL = 4096  # bytes of a job's log that are read
 TURN = {"Resources", "Priority", "None", "BeginTime", "Dependency", "JobArrayTaskLimit", "Licenses"}  # waiting in line
 HELD = ("QOSMax", "QOSGrp", "AssocMax", "AssocGrp")  # until other jobs of the user or the group have ended
+
+
+def over(folder: Path) -> bool:
+    """Whether a job of a cluster has ended, as far as its record says."""
+    return any(one.phase in OVER for one in jobs(folder).values())
 
 
 def late(folder: Path, address: str, told: str, asked: Callable[..., Answer] = ask) -> Finding:
@@ -37,7 +43,7 @@ def late(folder: Path, address: str, told: str, asked: Callable[..., Answer] = a
     if not answer.good:
         return fix(SUBJECT, f"{told}, and {answer.problem}", "squeue --me")
     listed = [line.split("|", 3) for line in answer.text.splitlines() if line.count("|") >= 3]
-    said = last_words(folder)
+    said = _meant(last_words(folder))
     for job, state, _, node in listed:
         if state in {"RUNNING", "COMPLETING", "CONFIGURING"}:
             found = f"{told}; its job {job} is {state.lower()} on {node.strip()} and not heard of at {address}{said}"
@@ -61,3 +67,9 @@ def last_words(folder: Path) -> str:
         if lines:
             return f"; its log ends: {lines[-1].strip()}"
     return ""
+
+
+def _meant(said: str) -> str:
+    """Add to the last words of a job what they probably mean."""
+    cause = next((cause for sign, cause in CAUSES.items() if sign in said.lower()), "")
+    return f"{said}; likely cause: {cause}" if cause else said

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lensflow.engine.doctor.waiting import last_words, late
+from lensflow.engine.doctor.waiting import last_words, late, over
+from lensflow.engine.journal import Log
 from lensflow.engine.site.ask import Answer
 
 if TYPE_CHECKING:
@@ -65,3 +66,19 @@ def test_the_last_words_of_the_newest_log(folder: Path) -> None:
     assert last_words(folder) == "; its log ends: no module lensflow"
     found = late(folder, ADDRESS, "no worker", lambda *_, **__: Answer(""))
     assert found.found == "no worker; its job has ended; its log ends: no module lensflow"
+
+
+def test_what_the_last_words_probably_mean(folder: Path) -> None:
+    (folder / "logs" / "1.log").write_text("lensflow: nobody answers at 10.0.0.1:4001 from n1 (timed out)\n")
+    found = late(folder, ADDRESS, "no worker", lambda *_, **__: Answer(""))
+    assert "(timed out); likely cause: a firewall" in found.found
+
+
+def test_a_worker_whose_job_has_ended_is_not_waited_for(folder: Path) -> None:
+    assert not over(folder)
+    with Log(folder / "jobs.jsonl") as log:
+        for event in ("submitted", "running"):
+            log.append(event, job="7_0")
+            assert not over(folder)
+        log.append("gone", job="7_0", reason="FAILED")
+    assert over(folder)
