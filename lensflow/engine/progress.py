@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ENOUGH = 8  # blocks before an estimate is ventured
 EVERY = 30.0  # s between plain lines
+BURST = 4  # times that the mean time of a round may be the median before the mean is believed
 RECENT = 64  # blocks the estimate looks back on
 
 
@@ -77,7 +78,9 @@ class Pace:
         times = list(self.finished)
         rounds = sorted(later - earlier for earlier, later in zip(times[:-step], times[step:], strict=True))
         slow = rounds[min(len(rounds) - 1, int(0.9 * len(rounds)))]
-        typical = rounds[len(rounds) // 2] * left / step or left / rate  # rounds of no length: fewer slots than thought
+        typical, mean = rounds[len(rounds) // 2] * left / step, left / rate
+        if typical < mean / BURST:  # most rounds take no time: fewer slots than thought, or blocks that end together
+            typical = mean
         return typical, max(typical, slow * left / step)
 
 

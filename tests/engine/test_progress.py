@@ -150,3 +150,15 @@ def test_no_workers_yet_is_no_reason_to_fail() -> None:
         display.pace.beat(10.0 * (1 + place // 16))
     typical, slow = display.pace.eta(160) or (0.0, 0.0)
     assert 50 <= typical <= slow, "100 s are left"
+
+
+def test_blocks_that_end_together_do_not_make_the_end_seem_near() -> None:
+    pace = Pace(2, started=0.0)
+    for burst in range(6):
+        for one in range(8):
+            pace.beat(60.0 * (burst + 1) + 0.001 * one)
+    estimate = pace.eta(80)
+    assert estimate is not None
+    typical, slow = estimate
+    assert typical == pytest.approx(80 * 360 / 48, rel=0.1)
+    assert slow >= typical

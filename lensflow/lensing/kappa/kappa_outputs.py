@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -82,7 +83,9 @@ def kappa_maps(sheets: Sheets, options: KappaOptions) -> xr.Dataset:
     add = partial(add_sheets, readers=readers, weights=weights[:, used], chunk=sheets.chunk, npix=npix)
     name = f"kappa-{tokenize(str(sheets.path), sheets.attrs, numbers, weights, sheets.chunk)}"
     chunks = ((len(options.zs),), lengths)
-    kappa = da.map_blocks(add, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0), np.float32), name=name)
+    pixel = 8 * len(options.zs) + 4 * (min(TOGETHER, len(readers)) + 1)  # bytes: sums, sheets read, and one decoded
+    with dask.annotate(workspace=lengths[0] * pixel):  # of a task beside its result, for the plan
+        kappa = da.map_blocks(add, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0), np.float32), name=name)
     dataset = xr.Dataset(
         {
             "kappa": (("zs", "pixel"), kappa),
