@@ -145,9 +145,8 @@ def gather(pieces: Pieces, chunks: Chunks, *, depth: int, haloed: Collection[str
     for i, (begin, end, alone) in enumerate(_spans(rows, depth)):
         own = alone if pieces.make and not sides else []  # where there are sides, neighbours need all of them
         for j in range(len(columns)):
-            assemble = _Assembly(
-                depth, wide, j > 0, j < len(columns) - 1, {k - begin: (k, j) for k in own}, pieces.make
-            )
+            here = {k - begin: (k, j) for k in own}
+            assemble = _Assembly(depth, wide, j > 0, j < len(columns) - 1, here, pieces.make if here else None)
             parts = [[] if k in own else list(_row(array, sides, k, j)) for k in range(begin, end)]
             tasks[name, i, j] = (assemble, parts)
             workspace = max(workspace, *(array.chunks[0][k] * array.chunks[1][j] for k in own), 0)

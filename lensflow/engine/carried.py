@@ -20,7 +20,8 @@ class Halo:
     Parameters
     ----------
     nbytes
-        What chunks carry beyond their core: it is copied, and computed on, once more for each block.
+        What chunks carry beyond their core: it is copied, and computed on, once more for each block. Of chunks that
+        hold several arrays, as if all of these had the halo.
     core
         The chunks without their halo.
     """

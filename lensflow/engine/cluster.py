@@ -239,7 +239,12 @@ def promised(name: str | Path, options: Mapping[str, Any]) -> tuple[int | None, 
         return _usable(int(parse_bytes(limit)) if limit else None), threads
 
 
-def has_large(client: Client) -> bool:
-    """Whether there are workers that take blocks for which memory was short elsewhere, or will be when asked for."""
+def large_workers(client: Client) -> int:
+    """Return how many workers there are that take blocks for which memory was short elsewhere."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return any(LARGE in (one.get("resources") or {}) for one in workers) or bool(promise(client).get(LARGE))
+    return sum(LARGE in (one.get("resources") or {}) for one in workers)
+
+
+def has_large(client: Client) -> bool:
+    """Whether there are such workers, or will be when they are asked for."""
+    return bool(large_workers(client) or promise(client).get(LARGE))

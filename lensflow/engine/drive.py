@@ -16,7 +16,7 @@ from distributed.comm import CommClosedError
 
 from lensflow import events
 from lensflow.engine.clock import Clock
-from lensflow.engine.cluster import has_large
+from lensflow.engine.cluster import has_large, large_workers
 from lensflow.engine.crew import Crew
 from lensflow.engine.failure import Failure, Memory, Refused, TookTooLong
 from lensflow.engine.fetch import SLOW, Fetcher
@@ -128,6 +128,8 @@ class Drive:
         while self._fresh or self._under_way or self._later:
             if self.interrupt.count == 0:
                 self._fill()
+            elif self._flight.enlarged and not large_workers(self.client):
+                self._flight.without_large()  # else they are waited for as long as SLURM's queue is: the next time
             elif self.interrupt.count > 1 or not self._under_way or self._stranded:
                 break
             self._collect()
@@ -213,10 +215,17 @@ class Drive:
                 self._sickbay.restart(worker)
         for said in [*self._said.new(), *filter(None, [self._crew.check()])]:
             self.listener.alone(said)
-        if self._said.no_large:
-            for attempt in self._flight.without_large():
-                self._fail(attempt, Failure.of(MemoryError(f"no large worker: {self._said.no_large}"), None))
+        if self._said.no_large and self._flight.enlarged and not has_large(self.client):
+            self._do_without_large()
         self.listener.tick([one.block for one in self._flight.active.values()], self._crew.slots)
+
+    def _do_without_large(self) -> None:
+        """Fail the blocks that wait for a worker which will not come; send again what waits for the same results."""
+        for attempt in self._flight.without_large():
+            if attempt.how == "large":
+                self._fail(attempt, Failure.of(MemoryError(f"no large worker: {self._said.no_large}"), None))
+            else:
+                self._lose(attempt, "what it needs had waited for a large worker")
 
     def _take(self, kind: str, what: Any, finished: list[Future]) -> None:  # noqa: ANN401 - tagged by kind
         if kind == "block":

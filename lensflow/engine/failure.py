@@ -19,9 +19,10 @@ Cause = Literal["raised", "input", "killed", "memory", "time", "note"]
 class Isolated(LensflowError):
     """A block run alone, in a process of its own, killed that process."""
 
-    def __init__(self, message: str, words: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, words: tuple[str, ...] = (), *, crashed: bool = False) -> None:
         super().__init__(message)
         self.words = words
+        self.crashed = crashed  # by a fault of its code, which more memory does not mend
 
 
 class TookTooLong(LensflowError):

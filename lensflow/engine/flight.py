@@ -55,6 +55,10 @@ class Attempt:
     future: Future | None = None
 
 
+async def _turn() -> None:
+    """Do nothing on the client's loop: what was queued there before is done then."""
+
+
 class Flight:
     """Sends the tasks of blocks and keeps what several blocks need until the last of them has used it.
 
@@ -75,6 +79,7 @@ class Flight:
         self.active: dict[Hashable, Attempt] = {}
         self._landed = landed
         self._held: dict[Hashable, Future] = {}
+        self._enlarged: set[Hashable] = set()  # of these, those that only a large worker may make
         self._finished: set[int] = set()
         self._last = Lifetimes.of(graph, blocks).kept
         self._release_after: dict[int, list[Hashable]] = {}
@@ -98,6 +103,7 @@ class Flight:
         with dask.annotate(lensflow=self.run):
             futures = self.client.get(layer, [*keys, *shared], sync=False, priority=-first, resources=resources)
         self._held.update(zip(shared, futures[len(keys) :], strict=True))
+        self._enlarged.update(shared if resources else ())
         for key, attempt, future in zip(keys, attempts, futures, strict=False):
             attempt.future, attempt.sent = future, time.monotonic()
             self.active[key] = attempt
@@ -105,8 +111,18 @@ class Flight:
 
     def _drop_broken(self) -> None:
         """Forget shared results that failed or were lost, so that they are computed anew."""
-        for key in [key for key, one in self._held.items() if one.status not in {"pending", "finished"}]:
+        self._forget([key for key, one in self._held.items() if one.status not in {"pending", "finished"}])
+
+    def _forget(self, keys: Sequence[Hashable]) -> None:
+        """Let go of shared results, so that the scheduler does, too, before they are asked for again.
+
+        A release is only queued; were a key wanted again at once, the old error would be the answer.
+        """
+        for key in keys:
             self._held.pop(key).release()
+        self._enlarged.difference_update(keys)
+        if keys:
+            self.client.sync(_turn)
 
     def counts(self, future: Future) -> bool:
         """Whether a future is the present one of a block in flight, and not one that was given up."""
@@ -132,10 +148,21 @@ class Flight:
         self._take_back(given_up)
         return given_up
 
+    @property
+    def enlarged(self) -> bool:
+        """Whether there are blocks in flight that only a large worker may do."""
+        return any(attempt.how == "large" for attempt in self.active.values())
+
     def without_large(self) -> list[Attempt]:
-        """Take blocks back from the cluster that only a large worker may do; return them."""
-        waiting = [attempt for attempt in self.active.values() if attempt.how == "large"]
+        """Take back from the cluster what only a large worker may do, and all that needs it; return the blocks."""
+        stuck = [key for key in self._enlarged if key in self._held and self._held[key].status == "pending"]
+        waiting = [
+            attempt
+            for one, attempt in self.active.items()
+            if attempt.how == "large" or not self.graph.cut([one]).keys().isdisjoint(stuck)
+        ]
         self._take_back(waiting)
+        self._forget(stuck)
         return waiting
 
     def _take_back(self, attempts: Sequence[Attempt]) -> None:
@@ -151,6 +178,7 @@ class Flight:
         for key in self._release_after.get(attempt.place, ()):
             if key in self._held:
                 self._held.pop(key).release()
+                self._enlarged.discard(key)
 
     def let_go(self) -> None:
         """Leave nothing behind on the cluster."""

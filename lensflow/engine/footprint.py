@@ -177,17 +177,17 @@ class Footprints:
         if key in self._writing:
             return Footprint(self._writing[key], 0, None, step)
         known = self._share(key) if step == SPLIT else sizes.of_key(key)
-        if len(needs) == 1:
+        workspace = self._workspaces.get(key[0] if isinstance(key, tuple) else key, 0)
+        if len(needs) == 1 and not workspace:
             (one,) = needs
-            if sizes.is_packed(one):
+            if sizes.is_packed(one) and not sizes.is_packed(key):
                 return Footprint(0, known or 0, one, step)
             if known is None or step in VIEWS or step == SPLIT:
                 small = known is not None and COPIED * known <= (sizes.of_key(one) or 0)
                 if not small or step not in {"getitem", SPLIT}:
                     return Footprint(0, 0, one, step)
         working = sum(_working(self.task(key, len(self._stages) - 1), step, need) for need in needs)
-        working += self._workspaces.get(key[0] if isinstance(key, tuple) else key, 0)
-        return Footprint((known or 0) + working, known or 0, None, step)
+        return Footprint((known or 0) + working + workspace, known or 0, None, step)
 
     def _share(self, key: Key) -> int | None:
         """Return the bytes of a slice: what is put together from slices, divided by their number."""

@@ -28,6 +28,7 @@ BESIDE_THE_POINT = (  # lines of a dumped stack that are the same for every bloc
     "lensflow/engine/alone.py",
     '"<frozen runpy>"',
 )
+CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}  # which more memory does not mend
 TICK = 0.1  # s between looks at the process
 GRACE = 1.0  # s for a process that hangs to say where
 
@@ -81,7 +82,9 @@ def run_alone(
         if not (folder / "answer").exists():
             words = _words(folder)
             raise Isolated(
-                f"run alone, the block ended its process ({_ending(code)}; last words: {_said(words)})", words
+                f"run alone, the block ended its process ({_ending(code)}; last words: {_said(words)})",
+                words,
+                crashed=-code in CRASHES,
             )
         record, notes, error = cloudpickle.loads((folder / "answer").read_bytes())
     if error is not None:

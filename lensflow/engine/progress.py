@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ENOUGH = 8  # blocks before an estimate is ventured
 EVERY = 30.0  # s between plain lines
-BURST = 4  # times that the mean time of a round may be the median before the mean is believed
+BURST = 100  # times that the mean time of a round may be the median before the mean is believed
 RECENT = 64  # blocks the estimate looks back on
 
 

@@ -36,8 +36,8 @@ class Policy:
         """Decide after the ``attempt``-th failure (1-based) of a block.
 
         A dead or a hung worker, or one without memory, is no proof against the block, for others ran there too: it
-        is run alone, on one thread, before it is blamed. If memory was short even so, it goes to a worker of the
-        large class, where there is one.
+        is run alone, on one thread, before it is blamed. If memory may have been short even so, it goes to a worker
+        of the large class, where there is one.
 
         Parameters
         ----------
@@ -55,7 +55,8 @@ class Policy:
         if failure.cause in {"killed", "memory", "time"}:
             if how == "worker":
                 return "isolate"
-            return "enlarge" if how == "alone" and large and failure.cause != "time" else "quarantine"
+            may_help = failure.cause != "time" and not getattr(failure.error, "crashed", False)
+            return "enlarge" if how == "alone" and large and may_help else "quarantine"
         allowed = self.retries if isinstance(failure.error, MAY_PASS) else min(SECOND_THOUGHTS, self.retries)
         return "retry" if attempt <= allowed else "quarantine"
 

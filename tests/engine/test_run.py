@@ -444,3 +444,23 @@ def test_notes_that_differ_in_their_details_are_all_kept(client: Client, tmp_pat
 
     run = lf.run(rows(noting, count=4), tmp_path / "a.zarr", client=client)
     assert sorted(one["file"] for one in run.notes.fields) == [f"{row}.fits" for row in range(4)]
+
+
+def test_a_shared_result_that_failed_is_computed_anew(client: Client, tmp_path: Path) -> None:
+    """An error that passes, in what several blocks need, must not be answered again from memory."""
+
+    def band(block_id: tuple[int, ...] = (0, 0)) -> np.ndarray:
+        with (tmp_path / "tries").open("a") as file:
+            file.write(f"{block_id[0]}\n")
+        if block_id[0] == 3 and (tmp_path / "tries").read_text().split().count("3") == 1:
+            raise OSError("the disk was away")
+        return np.full((4, 3), block_id[0], "f4")
+
+    bands = da.map_blocks(band, chunks=((4,) * 8, (3,)), dtype="f4", meta=np.empty((0, 0), "f4"))
+    halo = da.map_overlap(
+        np.negative, bands, depth={0: 1, 1: 0}, boundary="none", dtype="f4", meta=np.empty((0, 0), "f4")
+    )
+    lazy = xr.Dataset({"a": (("y", "x"), halo)})
+    run = lf.run(lazy, tmp_path / "a.zarr", client=client, progress=False, window=2)
+    assert run.status.standing == "done"
+    assert Counter((tmp_path / "tries").read_text().split())["3"] >= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from distributed import Client
@@ -100,12 +101,12 @@ class SlurmCluster:
         self.shape = Shape.of(
             cores=cores, processes=processes, memory=memory, memory_limit=memory_limit, walltime=str(walltime)
         )
-        large_shape, large_words, most = _large(large, walltime, words) if large else (None, None, 0)
+        large_shape, large_words, most = _large(large, walltime, self.shape) if large else (None, {}, 0)
         if n_workers is not None:
             jobs = -(-n_workers // self.shape.processes)
             maximum_jobs = max(maximum_jobs, jobs)
         given = Words.of(interface=interface, **words)
-        larger = Words.of(interface=interface, **large_words) if large_words is not None else None
+        larger = Words.of(**{"interface": interface, **words, **large_words}) if large else None
         sweep(shared_path(shared_folder))
         with ExitStack() as stack:
             self.folder = Folder.make(shared_folder)
@@ -125,27 +126,28 @@ class SlurmCluster:
             self.demand = Demand(
                 jobs, minimum_jobs, maximum_jobs, cores, min(horizon, self.shape.seconds), adaptive=adaptive
             )
-            self._keeper = stack.enter_context(self._kept(client, self.shape, given, self.demand, array=array))
+            # written before any job starts: both kinds read the same files of the folder
+            script = job_script(self.scheduler_address, self.shape, given, self.folder, self.security)
+            keep = partial(self._kept, client, array=array)
             if large_shape and larger:
-                demand = LargeDemand(most)
-                stack.enter_context(self._kept(client, large_shape, larger, demand, array=array, large=True))
+                big = job_script(self.scheduler_address, large_shape, larger, self.folder, self.security, large=True)
+                stack.enter_context(keep(big, large_shape.seconds, LargeDemand(most), large=True))
+            self._keeper = stack.enter_context(keep(script, self.shape.seconds, self.demand))
             self._open = stack.pop_all()
 
     @contextmanager
     def _kept(
         self,
         client: Client,
-        shape: Shape,
-        words: Words,
+        script: str,
+        walltime: float,
         demand: Demand | LargeDemand,
         *,
         array: bool,
         large: bool = False,
     ) -> Iterator[Keeper]:
         """Keep the jobs of a class while the block of a ``with`` statement runs."""
-        script = job_script(self.scheduler_address, shape, words, self.folder, self.security, large=large)
-        where = [output(self.folder, array=array)]
-        supervisor = Supervisor(shape.seconds)
+        where, supervisor = [output(self.folder, array=array)], Supervisor(walltime)
         keeper = Keeper(client, self.folder, supervisor, demand, script=script, words=where, array=array, large=large)
         keeper.start()
         try:
@@ -185,14 +187,18 @@ class SlurmCluster:
         self._open.close()
 
 
-def _large(given: Mapping[str, Any], walltime: str, words: Mapping[str, Any]) -> tuple[Shape, dict[str, Any], int]:
-    """Return the shape of large jobs, their other words, and how many there may be."""
+def _large(given: object, walltime: str, normal: Shape) -> tuple[Shape, dict[str, Any], int]:
+    """Return the shape of large jobs, what else is said of them, and how many there may be."""
+    problem = BadOption(
+        f"profile: large: found {given!r}, expected a mapping with the memory (or memory_limit) of such a job, more"
+        f" than the {normal.worker_memory >> 20} MiB of other workers, and maximum_jobs of 1 or more"
+    )
+    if not isinstance(given, dict) or not {"memory", "memory_limit"} & given.keys():
+        raise problem
     said = {"cores": 1, "processes": 1, "walltime": walltime, "memory": "4GiB", "memory_limit": None, **given}
     sizes = {name: said.pop(name) for name in ("cores", "processes", "memory", "memory_limit", "walltime")}
-    most = int(said.pop("maximum_jobs", 1))
-    if not {"memory", "memory_limit"} & given.keys() or most < 1:
-        raise BadOption(
-            f"profile: large: found {dict(given)}, expected the memory (or memory_limit) of such a job, and"
-            " maximum_jobs of 1 or more"
-        )
-    return Shape.of(**{**sizes, "walltime": str(sizes["walltime"])}), {**words, **said}, most
+    most = said.pop("maximum_jobs", 1)
+    shape = Shape.of(**{**sizes, "walltime": str(sizes["walltime"])})
+    if not isinstance(most, int) or most < 1 or shape.worker_memory <= normal.worker_memory:
+        raise problem
+    return shape, said, most

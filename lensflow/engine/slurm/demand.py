@@ -117,12 +117,15 @@ class LargeDemand:
     ----------
     maximum
         Jobs at most.
+    block
+        Seconds that a large worker has been at work without a pause, at most: no block has taken longer.
     """
 
     maximum: int
     block: float = 0.0
     _wanted: int = 0
     _last: float = -math.inf
+    _begun: float | None = None
 
     def hear(self, message: Mapping[str, Any]) -> None:
         """Take note of nothing: the blocks themselves say what they wait for."""
@@ -133,6 +136,8 @@ class LargeDemand:
             self._wanted, self._last = max(self._wanted, min(self.maximum, seen.enlarged)), now
         elif now - self._last > LINGER:
             self._wanted = 0
+        self._begun = (self._begun or now) if seen.begun else None
+        self.block = max(self.block, now - self._begun if self._begun is not None else 0.0)
 
     def wanted(self) -> int:
         """Return the jobs there should be."""

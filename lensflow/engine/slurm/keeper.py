@@ -43,7 +43,7 @@ class Keeper:
     Parameters
     ----------
     client
-        Of the cluster, this thread's own.
+        Of the cluster, of its keepers alone.
     folder
         Of the cluster.
     supervisor, demand
@@ -122,7 +122,7 @@ class Keeper:
             except (OSError, ValueError) as error:  # the scheduler is closing, SLURM is away, a disk is full
                 self._complain(f"jobs cannot be looked after ({type(error).__name__}: {error}); trying again")
             except Exception as error:
-                self._tell("stop", f"the jobs are not looked after any more: {type(error).__name__}: {error}")
+                self._end(f"the jobs are not looked after any more: {type(error).__name__}: {error}")
                 raise
 
     def look(self) -> None:
@@ -139,7 +139,8 @@ class Keeper:
 
     def _ask(self, now: float, workers: dict[str, int]) -> dict[str, Listed] | None:
         """Return what squeue says; None where it fails, or where nothing calls for asking the controller so soon."""
-        if now - self._asked < CALM and self.supervisor.is_calm(now, workers):
+        none = not self.supervisor.jobs and not self.demand.wanted()
+        if none or (now - self._asked < CALM and self.supervisor.is_calm(now, workers)):
             return None
         self._asked = now
         try:
@@ -163,10 +164,14 @@ class Keeper:
         acts[action.do](action)
 
     def _give_up(self, action: Action) -> None:
+        self._end(explained(action, self.folder))
+
+    def _end(self, text: str) -> None:
+        """Look after the jobs no more: nobody is to wait for them."""
+        self._stop.set()
+        self._tell("small" if self._large else "stop", text)
         if self._large:
             self.client.set_metadata([METADATA, LARGE], None)
-        self._tell("small" if self._large else "stop", explained(action, self.folder))
-        self._stop.set()
 
     def _cancel_waiting(self, action: Action) -> None:
         self._cancel(action.jobs)

@@ -24,22 +24,25 @@ class Activity(NamedTuple):
     busy
         Threads at work, of all workers.
     enlarged
-        Tasks that only a large worker may do: those on such workers, and those that wait for one.
+        Blocks that only a large worker may do.
+    begun
+        Tasks that large workers have been given of these.
     """
 
     tasks: dict[str, int]
     busy: int
     enlarged: int = 0
+    begun: int = 0
 
 
 def at_work(client: Client) -> Activity:
     """Ask the scheduler what is under way."""
-    found, busy, enlarged = client.run_on_scheduler(_at_work)
+    found, busy, enlarged, begun = client.run_on_scheduler(_at_work)
     tasks: Counter[str] = Counter()
     for worker, count in found:
         if (job := job_of(worker)) is not None:
             tasks[job] += count
-    return Activity(dict(tasks), int(busy), int(enlarged))
+    return Activity(dict(tasks), int(busy), int(enlarged), int(begun))
 
 
 def addresses(client: Client, jobs: Iterable[str]) -> list[str]:
@@ -48,12 +51,18 @@ def addresses(client: Client, jobs: Iterable[str]) -> list[str]:
     return [address for address, name in client.run_on_scheduler(_names) if job_of(name) in wanted]
 
 
-def _at_work(dask_scheduler: Any = None) -> tuple[list[tuple[str, int]], int, int]:  # noqa: ANN401 - on the scheduler
+def _at_work(dask_scheduler: Any = None) -> tuple[list[tuple[str, int]], int, int, int]:  # noqa: ANN401 - over there
     workers = dask_scheduler.workers.values()
     busy = sum(min(len(one.processing), one.nthreads) for one in workers)
-    begun = [task for one in workers if LARGE in one.resources for task in one.processing]
-    enlarged = sum(LARGE in (task.resource_restrictions or ()) for task in [*begun, *dask_scheduler.unrunnable])
-    return [(str(one.name), len(one.executing)) for one in workers], busy, enlarged
+    large = [
+        task
+        for task in dask_scheduler.tasks.values()
+        if LARGE in (task.resource_restrictions or ())
+        and task.state in {"waiting", "no-worker", "queued", "processing"}
+    ]
+    blocks = sum(bool(task.who_wants) and not task.dependents for task in large)  # nothing comes after a block
+    begun = sum(task.state == "processing" for task in large)
+    return [(str(one.name), len(one.executing)) for one in workers], busy, blocks, begun
 
 
 def _names(dask_scheduler: Any = None) -> list[tuple[str, str]]:  # noqa: ANN401 - runs on the scheduler

@@ -342,8 +342,9 @@ def test_large_jobs_are_wanted_while_blocks_wait_for_them_and_a_minute_more() ->
     demand = LargeDemand(2)
     assert demand.wanted() == 0
     for now, enlarged, wanted in ((1.0, 1, 1), (2.0, 5, 2), (3.0, 1, 2), (50.0, 0, 2), (64.0, 0, 0), (65.0, 1, 1)):
-        demand.pass_time(now, Activity({}, 4, enlarged))
+        demand.pass_time(now, Activity({}, 4, enlarged, begun=enlarged))
         assert demand.wanted() == wanted
+    assert demand.block == 2.0
 
 
 def test_large_jobs_have_a_name_a_size_and_workers_of_their_own(tmp_path: Path) -> None:
@@ -357,8 +358,17 @@ def test_large_jobs_have_a_name_a_size_and_workers_of_their_own(tmp_path: Path) 
     assert job_name(folder) != job_name(folder, large=True)
 
 
-@pytest.mark.parametrize("large", [{"cores": 2}, {"memory": "8GiB", "maximum_jobs": 0}])
-def test_a_large_class_without_memory_or_jobs_is_refused(large: dict[str, object], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "large",
+    [
+        {"cores": 2},
+        {"memory": "8GiB", "maximum_jobs": 0},
+        {"memory": "8GiB", "maximum_jobs": "two"},
+        "8GiB",
+        {"memory": "1GiB"},
+    ],
+)
+def test_a_large_class_without_memory_or_jobs_is_refused(large: object, tmp_path: Path) -> None:
     with (
         pytest.raises(BadOption, match=r"profile: large: found .*, expected the memory"),
         cluster("slurm", interface="lo", shared_folder=str(tmp_path), large=large),
