@@ -370,7 +370,7 @@ def test_large_jobs_have_a_name_a_size_and_workers_of_their_own(tmp_path: Path) 
 )
 def test_a_large_class_without_memory_or_jobs_is_refused(large: object, tmp_path: Path) -> None:
     with (
-        pytest.raises(BadOption, match=r"profile: large: found .*, expected the memory"),
+        pytest.raises(BadOption, match=r"profile: large: found .*, expected a mapping"),
         cluster("slurm", interface="lo", shared_folder=str(tmp_path), large=large),
     ):
         pass
