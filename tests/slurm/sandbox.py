@@ -224,7 +224,7 @@ class Sandbox:
 
     def _await_nodes(self) -> None:
         def idle() -> bool:
-            return ask("sinfo", "-h", "-N", "-o", "%N %t").stdout.split()[1::2] == ["idle"] * self.nodes
+            return ask("sinfo", "-h", "-N", "-p", "debug", "-o", "%N %t").stdout.split()[1::2] == ["idle"] * self.nodes
 
         self._await("nodes that are idle", idle)
 
