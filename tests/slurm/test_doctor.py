@@ -56,12 +56,15 @@ def left() -> list[str]:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def test_a_first_profile_works_as_it_is_written(site: Callable[..., str], doctor: Callable[..., Any]) -> None:
+def test_a_first_profile_works_as_it_is_written(
+    site: Callable[..., str], doctor: Callable[..., Any], tmp_path: Path
+) -> None:
     code, found = doctor("--cluster", site(), "--wait", "90")
     assert {one["subject"]: one["found"] for one in found.values() if one["level"] == "FIX"} == {}
     assert code == 0
     assert {"SLURM", "partition", "sbatch", "workers", "canary", "clock", "spill place"} <= found.keys()
     assert "was up in" in found["canary"]["found"]
+    assert list(tmp_path.glob("clusters/lensflow-cluster-*")) == []  # a canary that has sung leaves nothing
     assert left() == []
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 import time
 import uuid
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import get_worker
 
-from lensflow.engine.cluster import cluster
+from lensflow.engine.cluster import cluster, running
 from lensflow.engine.doctor.clocks import compared
 from lensflow.engine.doctor.environment import THREADS
 from lensflow.engine.doctor.finding import Finding, fix, ok, warn
@@ -65,8 +66,11 @@ def canary(wanted: Wanted, folder: Path, *, wait: float) -> Iterator[Finding]:
             yield no_worker(wanted, time.monotonic() - begun, client)
             return
         up = duration(time.monotonic() - begun)
+        kept = None if running(wanted.name) else _folder(client)
         yield from alike(client.get_versions(packages=list(PACKAGES)))
         yield from _try(client, wanted, folder, up)
+    if kept is not None:  # its job came up: nobody will ask what became of it
+        shutil.rmtree(kept, ignore_errors=True)
 
 
 def _comes(client: Client, wait: float) -> bool:
