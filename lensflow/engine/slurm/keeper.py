@@ -106,6 +106,12 @@ class Keeper:
         self._stack.close()
 
     def _cancel_all(self) -> None:
+        """Cancel every job, with patience for a controller that is away for a moment."""
+        end = time.monotonic() + CLOSING
+        while not self._all_cancelled() and time.monotonic() < end:
+            time.sleep(BEAT)
+
+    def _all_cancelled(self) -> bool:
         try:
             listed = squeue(self._name)
         except QueueError:  # those that are known, then
@@ -114,6 +120,8 @@ class Keeper:
         if self._cancel(left):
             for job in sorted(left):
                 self._log.append("gone", job=job, reason="the cluster is closed")
+            return True
+        return not left
 
     def _keep(self) -> None:
         while not self._stop.wait(BEAT):
